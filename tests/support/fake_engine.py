@@ -1,0 +1,97 @@
+"""An engine in memory, for the tests of the deploy story: `fedparty.deploy.engine.base.Engine` without a machine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from fedparty.deploy.commands import Command
+from fedparty.deploy.health import DOWN, HEALTHY, Reading
+from fedparty.deploy.report import NOT_DEPLOYED, STOPPED, ServiceState
+from fedparty.deploy.transport.base import Completed
+from fedparty.errors import BundleError
+
+
+@dataclass
+class FakeEngine:
+    """Keeps what would be on a machine: what is installed, what runs.
+
+    Parameters
+    ----------
+    is_damaged
+        The bundle does not pass its check.
+    sick
+        Services that never become healthy.
+    sums
+        What the toy job prints; the right sum unless given.
+    """
+
+    party: str
+    services: tuple[str, ...] = ("proxy", "flow")
+    is_damaged: bool = False
+    sick: tuple[str, ...] = ()
+    sums: dict[tuple[str, ...], str] = field(default_factory=dict)
+    rest_url: str | None = None
+    logs: str = "logs"
+    lock_place: str = "here"
+    is_installed: bool = False
+    is_running: bool = False
+    lock_count: int = 0
+
+    async def check(self) -> None:
+        if self.is_damaged:
+            raise BundleError(f"confs-{self.party}: not as it was signed", hint="Take it again.")
+
+    async def plan(self) -> tuple[str, ...]:
+        return ("new bundle",)
+
+    async def install(self) -> str:
+        self.is_installed = True
+        return "new bundle"
+
+    async def start(self) -> str:
+        assert self.is_installed
+        self.is_running = True
+        return "services started"
+
+    async def push_live(self) -> tuple[str, ...]:
+        return ()
+
+    async def wait(self, timeout_s: float, on_reading: Callable[[Reading], None]) -> tuple[ServiceState, ...]:
+        for service in self.services:
+            on_reading(Reading(service, self._state(service)))
+        return await self.states()
+
+    async def states(self) -> tuple[ServiceState, ...]:
+        return tuple(ServiceState(service, self._state(service)) for service in self.services)
+
+    async def execute(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+        members = tuple(argv[1 : argv.index("--timeout") - 1])
+        total = self.sums.get(members, f"{1000.0 * len(members)}")
+        command = Command(tuple(argv))
+        if total == "error":
+            return Completed(command, 1, "", "[PEER_FLOW_DOWN] party 9999's flow does not answer\n")
+        return Completed(command, 0, f"success to calculate secure_sum, it is {total}\n", "")
+
+    async def follow(self, service: str, lines: int, *, is_followed: bool, on_line: Callable[[str], None]) -> None:
+        on_line(f"{service} of {self.party}")
+
+    async def stop(self) -> None:
+        self.is_running = False
+
+    async def purge(self) -> None:
+        assert not self.is_running
+        self.is_installed = False
+
+    @asynccontextmanager
+    async def lock(self) -> AsyncIterator[None]:
+        self.lock_count += 1
+        yield
+
+    def _state(self, service: str) -> str:
+        if not self.is_installed:
+            return NOT_DEPLOYED
+        if not self.is_running:
+            return STOPPED
+        return DOWN if service in self.sick else HEALTHY

@@ -1,0 +1,218 @@
+"""The mailboxes of a small federation, with real certificates and tokens but no proxy: callers set its headers themselves.
+
+Owns making a federation's keys, the settings of a mailbox, and the calls that other parties' proxies would let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+import httpx
+from cryptography import x509
+
+from fedparty.crypto.keys import generate_key, key_to_pem
+from fedparty.crypto.tokens import TokenSigner
+from fedparty.federation import local_service, names, peer_service
+from fedparty.federation.client import MailboxClient
+from fedparty.federation.service import serve
+from fedparty.pki.authority import Authority
+from fedparty.rpc import catalogue, channels, encoding, stream
+from fedparty.rpc.v1 import local_pb2
+from fedparty.rpc.v1.peer_pb2 import DeliverHeader
+from fedparty.settings import FederationSettings
+from fedparty.types import JobId, Member, ObjectName, PartyId, TaskRun, party_uri
+
+FEDERATION = "lab"
+PARTIES = ("10000", "9999", "9998")
+GUEST = Member("guest", PartyId("10000"))
+HOST = Member("host", PartyId("9999"))
+INTRUDER = Member("host", PartyId("9998"))
+RUN = TaskRun(JobId("10000-01JD3M00000000000000000000"), "sum", 1)
+MIB = 1 << 20
+
+
+class FederationKeys:
+    """A CA, and a signing key and a TLS certificate for each party."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority.open_or_create(folder / "ca", FEDERATION, 30)
+        (folder / "ca.crt").write_bytes(self.authority.certificate_pem)
+        self.signers: dict[str, TokenSigner] = {}
+        self.serials: dict[str, str] = {}
+        for party in PARTIES:
+            self._admit(party)
+        self.publish_revocations()
+
+    def publish_revocations(self) -> None:
+        """Replace the live list."""
+        new = self.folder / "crl.new"
+        new.write_bytes(self.authority.crl_pem())
+        new.rename(self.folder / "crl.pem")
+
+    def revoke(self, party: str) -> None:
+        """Revoke all certificates of a party, and publish it."""
+        self.authority.revoke(party)
+        self.publish_revocations()
+
+    def task_token(self, run: TaskRun, member: Member, lifetime_s: float = 60) -> str:
+        return self.signers[member.party].task(run, member, lifetime_s)
+
+    def _admit(self, party: str) -> None:
+        key = generate_key()
+        key_file, certificate_file = self.folder / f"{party}.key", self.folder / f"{party}.crt"
+        key_file.write_bytes(key_to_pem(key))
+        certificate_file.write_bytes(self.authority.issue_signing(party, key.public_key()))
+        tls_key = generate_key()
+        tls = self.authority.issue_tls(party, tls_key.public_key())
+        (self.folder / f"{party}.tls.key").write_bytes(key_to_pem(tls_key))
+        (self.folder / f"{party}.tls.crt").write_bytes(tls)
+        serial = x509.load_pem_x509_certificate(tls).serial_number
+        self.serials[party] = serial.to_bytes((serial.bit_length() + 7) // 8).hex()
+        self.signers[party] = TokenSigner(key_file, certificate_file, FEDERATION, PartyId(party))
+
+
+class MailboxParty:
+    """One party's mailbox in a home of its own, and calls to it."""
+
+    def __init__(self, keys: FederationKeys, party: str, quota_bytes: int = 4096 * MIB) -> None:
+        self.keys = keys
+        self.party = PartyId(party)
+        self.home = Path(tempfile.mkdtemp(prefix=f"fp-{party}-", dir="/tmp"))
+        (self.home / "proxy-secret").write_text(self.secret)
+        self.settings = FederationSettings(
+            party=self.party,
+            federation=FEDERATION,
+            operations=f"unix:{self.home}/operations.sock",
+            ca_certificate=keys.folder / "ca.crt",
+            revocations=keys.folder / "crl.pem",
+            local=f"unix:{self.home}/local.sock",
+            peer=f"unix:{self.home}/peer.sock",
+            proxy_secret=self.home / "proxy-secret",
+            spool=self.home / "spool",
+            spool_quota_bytes=quota_bytes,
+        )
+
+    @property
+    def secret(self) -> str:
+        return hashlib.sha256(self.party.encode()).hexdigest()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Run the service until the block ends."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(serve(self.settings, stop))
+        try:
+            await self._until_ready(task)
+            yield
+        finally:
+            stop.set()
+            await task
+
+    @asynccontextmanager
+    async def client(self, party: str | None = None, scope: str = "mailbox") -> AsyncIterator[MailboxClient]:
+        """Open what a flow uses; of `party` (default: this one)."""
+        signer = self.keys.signers[party or self.party]
+        async with channels.open_channel(self.settings.local) as channel:
+            yield MailboxClient(channel, lambda: signer.service(scope), timeout_s=2)
+
+    async def register(self, run: TaskRun = RUN, *members: Member) -> None:
+        async with self.client() as client:
+            await client.register(run, members or (GUEST, HOST))
+
+    async def deliver(
+        self,
+        name: ObjectName,
+        value: object,
+        *,
+        caller: str | None = None,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Deliver as the proxy of `caller` (default: the sender's party) would; errors are of the catalogue."""
+        caller = caller or name.sender.party
+        encoded = encoding.encode(value)
+        header = header_of(name, encoded, self.keys.task_token(name.run, name.sender) if token is None else token)
+        async with self.delivering(caller, headers) as call:
+            await call(stream.messages(header, encoded.data))
+
+    @asynccontextmanager
+    async def delivering(self, caller: str, headers: dict[str, str] | None = None) -> AsyncIterator[DeliverCall]:
+        """Open the raw call, with the headers that this party's proxy sets for `caller`."""
+        sent = {
+            "x-fedparty-proxy": self.secret,
+            "x-fedparty-from": party_uri(FEDERATION, caller),
+            "x-fedparty-serial": self.keys.serials[caller],
+            **(headers or {}),
+        }
+        async with channels.open_channel(self.settings.peer) as channel:
+            yield DeliverCall(channel, tuple((key, value) for key, value in sent.items() if value))
+
+    async def receive(self, name: ObjectName, *, token: str | None = None, timeout_s: float = 30) -> object:
+        """Receive as the receiver's task (or with another token); errors are of the catalogue."""
+        token = self.keys.task_token(name.run, name.receiver) if token is None else token
+        request = local_pb2.ReceiveRequest(name=names.message_of(name)).SerializeToString()
+        async with channels.open_channel(self.settings.local) as channel:
+            call = channel.unary_stream(f"/{local_service.SERVICE}/Receive", None, None)
+            messages = call(request, metadata=channels.bearer(token), timeout=timeout_s)
+            try:
+                return await stream.read_value(aiter(messages))
+            except grpc.aio.AioRpcError as exc:
+                raise catalogue.from_rpc_error(exc) from exc
+
+    async def until_waiting(self, count: int) -> None:
+        """Return as soon as so many receives wait for an object."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self.home / "operations.sock"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://mailbox") as client:
+            while f"fedparty_mailbox_waiting_receives {count}.0" not in (await client.get("/metrics")).text:
+                await asyncio.sleep(0.005)
+
+    async def _until_ready(self, task: asyncio.Task[None]) -> None:
+        while not (self.home / "operations.sock").exists():
+            if task.done():
+                await task
+            await asyncio.sleep(0.005)
+
+
+@dataclass
+class DeliverCall:
+    """A raw call of peer.Mailbox/Deliver."""
+
+    channel: grpc.aio.Channel
+    metadata: tuple[tuple[str, str], ...]
+
+    async def __call__(self, messages: object, timeout_s: float = 30) -> None:
+        call = self.channel.stream_unary(f"/{peer_service.SERVICE}/Deliver", None, None)
+        try:
+            await call(messages, metadata=self.metadata, timeout=timeout_s)
+        except grpc.aio.AioRpcError as exc:
+            raise catalogue.from_rpc_error(exc) from exc
+
+
+def object_name(
+    tag: str = "x", sender: Member = GUEST, receiver: Member = HOST, run: TaskRun = RUN
+) -> ObjectName:
+    return ObjectName(run, tag, sender, receiver)
+
+
+def header_of(name: ObjectName, encoded: encoding.Encoded, token: str) -> DeliverHeader:
+    return DeliverHeader(
+        name=names.message_of(name),
+        size_bytes=len(encoded.data),
+        encoding=encoded.encoding,
+        dtype=encoded.dtype,
+        shape=encoded.shape,
+        token=token,
+    )
+
+
+def deadline(seconds: float = 10) -> float:
+    return time.monotonic() + seconds
