@@ -1,0 +1,240 @@
+"""Which bundles there are, which files each has, and from what each is made.
+
+Owns the lists of files and the variables of their templates; pure: reads and writes nothing. Does not own the rendering
+(`render`), the signing (`fedparty.pki`) or the writing (`write`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fedparty.config.model import Exchange, Federation, Machine, Party
+from fedparty.crypto.files import PUBLIC_MODE, SECRET_MODE
+from fedparty.errors import NotAvailableError
+from fedparty.generate.bundle import Bundle, PlannedFile
+from fedparty.generate.kept import Identity, Kept
+from fedparty.generate.ports import Assigned
+from fedparty.types import EXCHANGE, PartyId, party_host_name, party_uri
+
+SERVICES = ("proxy", "federation", "flow", "worker")
+
+_ALWAYS = ("README.md", "bundle.json", "proxy/bootstrap.json", "proxy/live/lds.json", "proxy/live/cds.json")
+_PARTY_ONLY = (
+    "proxy/live/rds_egress.json",
+    "proxy/live/rds_ingress.json",
+    "proxy/live/sds_trust.json",
+    "federation/settings.json",
+    "flow/settings.json",
+    "worker/settings.json",
+)
+_SECRET = frozenset({"proxy/live/rds_ingress.json"})
+_SHARED = frozenset({"README.md", "bundle.json", "supervisord.conf"})
+"""Files that the exchange renders from the same template as a party."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What every bundle says of the federation's CA."""
+
+    fingerprint: str
+    ca_pem: bytes
+    crl_pem: bytes
+
+
+def with_engine(federation: Federation, engine: str | None) -> Federation:
+    """Return the federation with every machine on `engine`; None: as parties.conf says."""
+    if engine is None:
+        return federation
+    exchange = federation.exchange and replace(federation.exchange, engine=engine)
+    parties = tuple(replace(party, engine=engine) for party in federation.parties)
+    return replace(federation, parties=parties, exchange=exchange)
+
+
+def check_available(federation: Federation) -> None:
+    """Refuse what parties.conf can say but this release cannot do.
+
+    Raises
+    ------
+    NotAvailableError
+        A party wants an external database.
+    """
+    if external := [party.id for party in federation.parties if party.database]:
+        raise NotAvailableError(
+            f"parties.conf: mysql_ip of {', '.join(external)}: an external database comes with a later release",
+            hint="Leave mysql_ip out: each party then has an embedded database of its own.",
+        )
+
+
+def tls_addresses(machine: Machine) -> tuple[str, ...]:
+    """Return the names under which a party's own people may reach its TLS listeners, for the certificate."""
+    bind = machine.rest_bind if isinstance(machine, Party) else ""
+    names = (machine.address, "" if _is_everywhere(bind) else bind, "127.0.0.1")
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def plan(
+    federation: Federation,
+    ports: Mapping[str, Assigned],
+    kept: Mapping[PartyId, Kept],
+    exchange_identity: Identity | None,
+    trust: Trust,
+) -> tuple[Bundle, ...]:
+    """Return every bundle of the federation: the parties' in the order of parties.conf, then the exchange's.
+
+    Parameters
+    ----------
+    ports
+        By party id; the exchange's under ``exchange``.
+    kept
+        By party id.
+    exchange_identity
+        The exchange's, if there is an exchange.
+    """
+    peers = [_peer(federation, party, ports[party.id]) for party in federation.parties]
+    exchange = _exchange(federation, ports)
+    common = {"federation": federation.name, "fingerprint": trust.fingerprint, "exchange": exchange}
+    common |= {"ca_pem": trust.ca_pem.decode(), "crl_pem": trust.crl_pem.decode()}
+    bundles = [
+        _plan_party(party, ports[party.id], kept[party.id], trust, common | {"peers": [] if exchange else peers})
+        for party in federation.parties
+    ]
+    if federation.exchange and exchange_identity:
+        bundles.append(_plan_exchange(federation.exchange, exchange_identity, trust, common | {"peers": peers}))
+    return tuple(bundles)
+
+
+def _plan_party(party: Party, ports: Assigned, kept: Kept, trust: Trust, common: dict[str, Any]) -> Bundle:
+    variables = common | {
+        "party": _party_variables(party, ports, common["federation"]),
+        "engine": party.engine,
+        "services": list(SERVICES),
+        "service_layout": party.service_layout,
+        "tls_certificate_pem": kept.tls.certificate.decode(),
+        "tls_key_file": _key_file("proxy/tls.key", kept.tls.key),
+        "signing_key_file": _key_file("flow/signing.key", kept.signing.key),
+        "proxy_secret": kept.proxy_secret.decode(),
+    }
+    variables["own_keys"] = _own_keys(variables)
+    files = [
+        *_rendered((*_ALWAYS, "proxy/live/sds_identity.json", *_PARTY_ONLY), party.engine),
+        *_keys({"proxy/tls.key": kept.tls.key, "flow/signing.key": kept.signing.key}),
+        PlannedFile("ca/ca.crt", content=trust.ca_pem),
+        PlannedFile("ca/live/crl.pem", content=trust.crl_pem),
+        PlannedFile("flow/live/signing.crt", content=kept.signing.certificate),
+        PlannedFile("secrets/api-token", content=kept.api_token, mode=SECRET_MODE),
+        PlannedFile("secrets/proxy-secret", content=kept.proxy_secret, mode=SECRET_MODE),
+    ]
+    return _bundle(party.id, files, variables)
+
+
+def _plan_exchange(exchange: Exchange, identity: Identity, trust: Trust, common: dict[str, Any]) -> Bundle:
+    address = common["exchange"]
+    variables = common | {
+        "party": {"id": EXCHANGE, "address": address["address"], "proxy_port": address["port"], "rest_url": None},
+        "engine": exchange.engine,
+        "services": ["proxy"],
+        "service_layout": "separate",
+        "tls_certificate_pem": identity.certificate.decode(),
+        "tls_key_file": _key_file("proxy/tls.key", identity.key),
+    }
+    variables["own_keys"] = _own_keys(variables)
+    del variables["crl_pem"]  # the exchange trusts nobody: a revocation does not touch its bundle
+    rendered = _rendered((*_ALWAYS, "proxy/live/sds_identity.json"), exchange.engine)
+    files = [
+        *(file if file.path in _SHARED else replace(file, template=f"exchange/{file.template}") for file in rendered),
+        *_keys({"proxy/tls.key": identity.key}),
+        PlannedFile("ca/ca.crt", content=trust.ca_pem),
+    ]
+    return _bundle(EXCHANGE, files, variables)
+
+
+def _bundle(party: str, files: list[PlannedFile], variables: dict[str, Any]) -> Bundle:
+    ordered = tuple(sorted(files, key=lambda file: file.path))
+    return Bundle(party, variables["federation"], ordered, variables, variables["engine"])
+
+
+def _rendered(paths: tuple[str, ...], engine: str) -> list[PlannedFile]:
+    supervised = ("supervisord.conf",) if engine == "process" else ()
+    return [
+        PlannedFile(path, template=f"{path}.j2", mode=SECRET_MODE if path in _SECRET else PUBLIC_MODE)
+        for path in (*paths, *supervised)
+    ]
+
+
+def _keys(found: Mapping[str, bytes | None]) -> list[PlannedFile]:
+    return [PlannedFile(path, content=key, mode=SECRET_MODE) for path, key in found.items() if key is not None]
+
+
+def _key_file(path: str, key: bytes | None) -> str:
+    """Return where a service finds a key, from its home: in the bundle, or where the party puts its own."""
+    return f"bundle/{path}" if key is not None else f"keys/{path.rpartition('/')[2]}"
+
+
+def _own_keys(variables: Mapping[str, Any]) -> list[str]:
+    files = [variables[name] for name in ("tls_key_file", "signing_key_file") if name in variables]
+    return [path for path in files if not path.startswith("bundle/")]
+
+
+def _party_variables(party: Party, ports: Assigned, federation: str) -> dict[str, Any]:
+    return {
+        "id": party.id,
+        "uri": party_uri(federation, party.id),
+        "address": party.host,
+        "proxy_bind": _bind(party),
+        "proxy_port": ports.proxy_port,
+        "rest_bind": party.rest_bind,
+        "rest_port": ports.rest_port,
+        "rest_url": _rest_url(party, ports.rest_port),
+        "window_bytes": party.proxy_window_bytes,
+        "max_connection_age_s": party.max_connection_age_s,
+        "spool_quota_bytes": party.spool_quota_bytes,
+        "cores": party.cores,
+        "max_attempts": party.max_attempts,
+        "peer_timeout_s": party.peer_timeout_s,
+        "job_timeout_s": party.job_timeout_s,
+        "log_level": party.log_level,
+    }
+
+
+def _peer(federation: Federation, party: Party, ports: Assigned) -> dict[str, Any]:
+    return {
+        "id": party.id,
+        "address": party.host,
+        "port": ports.proxy_port,
+        "host_name": party_host_name(federation.name, party.id),
+        "uri": party_uri(federation.name, party.id),
+    }
+
+
+def _exchange(federation: Federation, ports: Mapping[str, Assigned]) -> dict[str, Any] | None:
+    exchange = federation.exchange
+    if exchange is None:
+        return None
+    port = ports[EXCHANGE].proxy_port
+    return {
+        "address": exchange.host,
+        "port": port,
+        "proxy_bind": _bind(exchange),
+        "proxy_port": port,
+        "window_bytes": max(party.proxy_window_bytes for party in federation.parties),
+    }
+
+
+def _bind(machine: Machine) -> str:
+    """Return where a proxy listens; one that only this machine may reach does not listen to others."""
+    if machine.is_loopback and machine.engine == "process":
+        return machine.host
+    return "::" if ":" in machine.address else "0.0.0.0"  # noqa: S104  # the party's one door
+
+
+def _rest_url(party: Party, port: int | None) -> str | None:
+    if port is None:
+        return None
+    host = party.host if _is_everywhere(party.rest_bind) else party.rest_bind
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _is_everywhere(bind: str) -> bool:
+    return bind in ("", "0.0.0.0", "::")  # noqa: S104
