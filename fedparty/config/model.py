@@ -90,7 +90,7 @@ class Party(Machine):
     worker_memory_bytes
         Limit for the worker and its tasks (docker engine); None: no limit.
     data_dir
-        Folder on the target that takes ``data-<id>/``; None: inside the home.
+        Folder on the target with the site's own data, read-only to its tasks.
     max_connection_age_s
         A peer's connection is verified again after this; the limit for cutting off a revoked party.
     proxy_window_bytes

@@ -159,7 +159,7 @@ class ScriptedWorker:
 
 
 class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
-    """What stands for a party's egress and the others' ingresses: routes, sets the caller's identity, says what broke."""
+    """A party's egress and the others' ingresses: routes, sets the caller's identity, says what broke."""
 
     _SOCKETS: Mapping[str, tuple[str, str]] = {
         "fedparty.v1.peer.Coordination": ("flow-peer.sock", "FLOW"),
@@ -181,6 +181,8 @@ class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             channel = self._channels.setdefault(address, open_channel(address))
             call = channel.stream_stream(method, None, None)(requests, metadata=self._party.identity_at(peer))
             self._party.streams.append(call)
+            if method.endswith("/Supervise") and peer.is_mute:
+                return
             try:
                 async for answer in call:
                     yield answer
@@ -188,7 +190,11 @@ class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
                 details = exc.details() or ""
                 if not details.startswith("[") and exc.code() is grpc.StatusCode.UNAVAILABLE:
                     details = f"[PEER_{name}_DOWN] party {peer.party}'s {name.lower()} does not answer its proxy"
-                await context.abort(exc.code(), details, exc.trailing_metadata() or ())
+                await context.abort(exc.code(), details, tuple(exc.trailing_metadata() or ()))
+            except asyncio.CancelledError:
+                if not call.cancelled() or self._party.is_cutting is False:
+                    raise
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             finally:
                 call.cancel()
 
@@ -234,6 +240,9 @@ class FlowParty:
         self.home = lab.root / party
         self.worker = ScriptedWorker()
         self.streams: list[Any] = []
+        self.is_cutting = False
+        self.is_mute = False
+        """Whether this party's reports end before they begin."""
         self.proxy_secret = f"secret-of-{party}"
         self.serial = ""
         self._write()
@@ -289,7 +298,7 @@ class FlowParty:
         settings.write_text(self.settings.model_dump_json())
         command = [sys.executable, "-m", "fedparty", "serve", "flow", "--home", str(self.home)]
         with (self.home / "flow.log").open("ab") as log:
-            self._process = process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = process = await asyncio.to_thread(subprocess.Popen, command, stdout=log, stderr=log)
         await self._until_answering(lambda: process.poll() is not None)
         assert process.poll() is None, (self.home / "flow.log").read_text()
 
@@ -302,6 +311,12 @@ class FlowParty:
 
     def session(self, token: str = TOKEN) -> Session:
         return Session(self.settings.rest, Secret(token))
+
+    def cut_streams(self) -> None:
+        """Break every connection that this party has to others now."""
+        self.is_cutting = True
+        for stream in self.streams:
+            stream.cancel()
 
     async def call(self, ask: Callable[[Session], Any]) -> Any:
         """Ask this party as its people do; the client blocks, so in a thread."""
@@ -329,7 +344,7 @@ class FlowParty:
 
     async def until_free(self, cores: float, timeout_s: float = 10) -> None:
         async with asyncio.timeout(timeout_s):
-            while await self.free_cores() != cores:
+            while await self.free_cores() != cores:  # noqa: ASYNC110 - from outside there is nothing to wait on
                 await asyncio.sleep(0.02)
 
     async def readiness(self) -> tuple[int, Any]:

@@ -1,4 +1,4 @@
-"""The mailboxes of a small federation, with real certificates and tokens but no proxy: callers set its headers themselves.
+"""The mailboxes of a small federation: real certificates and tokens; without a proxy, callers set its headers.
 
 Owns making a federation's keys, the settings of a mailbox, and the calls that other parties' proxies would let in.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from pathlib import Path
 import grpc.aio
 import httpx
 from cryptography import x509
+from proxy_party import ProxyHome, eventually
 
 from fedparty.crypto.keys import generate_key, key_to_pem
 from fedparty.crypto.tokens import TokenSigner
@@ -37,6 +41,14 @@ HOST = Member("host", PartyId("9999"))
 INTRUDER = Member("host", PartyId("9998"))
 RUN = TaskRun(JobId("10000-01JD3M00000000000000000000"), "sum", 1)
 MIB = 1 << 20
+
+_SERVE = """
+import asyncio, sys
+from pathlib import Path
+from fedparty.federation.service import serve
+from fedparty.settings import FederationSettings, load
+asyncio.run(serve(load(FederationSettings, Path(sys.argv[1])), asyncio.Event()))
+"""
 
 
 class FederationKeys:
@@ -83,10 +95,14 @@ class FederationKeys:
 class MailboxParty:
     """One party's mailbox in a home of its own, and calls to it."""
 
-    def __init__(self, keys: FederationKeys, party: str, quota_bytes: int = 4096 * MIB) -> None:
+    def __init__(
+        self, keys: FederationKeys, party: str, quota_bytes: int = 4096 * MIB, proxy: ProxyHome | None = None
+    ) -> None:
         self.keys = keys
         self.party = PartyId(party)
+        self.secret = proxy.secret if proxy else hashlib.sha256(party.encode()).hexdigest()
         self.home = Path(tempfile.mkdtemp(prefix=f"fp-{party}-", dir="/tmp"))
+        weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
         (self.home / "proxy-secret").write_text(self.secret)
         self.settings = FederationSettings(
             party=self.party,
@@ -95,15 +111,11 @@ class MailboxParty:
             ca_certificate=keys.folder / "ca.crt",
             revocations=keys.folder / "crl.pem",
             local=f"unix:{self.home}/local.sock",
-            peer=f"unix:{self.home}/peer.sock",
+            peer=f"unix:{proxy.socket_path('federation_peer') if proxy else self.home / 'peer.sock'}",
             proxy_secret=self.home / "proxy-secret",
             spool=self.home / "spool",
             spool_quota_bytes=quota_bytes,
         )
-
-    @property
-    def secret(self) -> str:
-        return hashlib.sha256(self.party.encode()).hexdigest()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -116,6 +128,21 @@ class MailboxParty:
         finally:
             stop.set()
             await task
+
+    @asynccontextmanager
+    async def process(self, prepare: Callable[[], None] | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run the service as a process of its own, killed at the end; `prepare` runs in it before it starts."""
+        await asyncio.to_thread((self.home / "settings.json").write_text, self.settings.model_dump_json())
+        started = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _SERVE, "settings.json", cwd=self.home, preexec_fn=prepare
+        )
+        try:
+            await eventually(self.is_ready, "the mailbox is ready")
+            yield started
+        finally:
+            if started.returncode is None:
+                started.kill()
+            await started.wait()
 
     @asynccontextmanager
     async def client(self, party: str | None = None, scope: str = "mailbox") -> AsyncIterator[MailboxClient]:
@@ -158,28 +185,47 @@ class MailboxParty:
 
     async def receive(self, name: ObjectName, *, token: str | None = None, timeout_s: float = 30) -> object:
         """Receive as the receiver's task (or with another token); errors are of the catalogue."""
+        return await stream.read_value(self.receiving(name, token=token, timeout_s=timeout_s))
+
+    async def receiving(
+        self, name: ObjectName, *, token: str | None = None, timeout_s: float = 30
+    ) -> AsyncIterator[bytes]:
+        """Receive the raw messages."""
         token = self.keys.task_token(name.run, name.receiver) if token is None else token
         request = local_pb2.ReceiveRequest(name=names.message_of(name)).SerializeToString()
         async with channels.open_channel(self.settings.local) as channel:
             call = channel.unary_stream(f"/{local_service.SERVICE}/Receive", None, None)
-            messages = call(request, metadata=channels.bearer(token), timeout=timeout_s)
             try:
-                return await stream.read_value(aiter(messages))
+                async for message in call(request, metadata=channels.bearer(token), timeout=timeout_s):
+                    yield message
             except grpc.aio.AioRpcError as exc:
                 raise catalogue.from_rpc_error(exc) from exc
 
     async def until_waiting(self, count: int) -> None:
         """Return as soon as so many receives wait for an object."""
-        transport = httpx.AsyncHTTPTransport(uds=str(self.home / "operations.sock"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://mailbox") as client:
-            while f"fedparty_mailbox_waiting_receives {count}.0" not in (await client.get("/metrics")).text:
-                await asyncio.sleep(0.005)
+        async with self._operations() as client:
+
+            async def is_waiting() -> bool:
+                return f"fedparty_mailbox_waiting_receives {count}.0" in (await client.get("/metrics")).text
+
+            await eventually(is_waiting, f"{count} receives wait")
 
     async def _until_ready(self, task: asyncio.Task[None]) -> None:
-        while not (self.home / "operations.sock").exists():
-            if task.done():
-                await task
-            await asyncio.sleep(0.005)
+        await eventually(lambda: task.done() or self.is_ready(), "the mailbox is ready")
+        if task.done():
+            await task
+
+    async def is_ready(self) -> bool:
+        """Return whether a mailbox answers."""
+        try:
+            async with self._operations() as client:
+                return (await client.get("/readyz")).is_success
+        except httpx.TransportError:
+            return False
+
+    def _operations(self) -> httpx.AsyncClient:
+        transport = httpx.AsyncHTTPTransport(uds=str(self.home / "operations.sock"))
+        return httpx.AsyncClient(transport=transport, base_url="http://mailbox")
 
 
 @dataclass
@@ -197,9 +243,7 @@ class DeliverCall:
             raise catalogue.from_rpc_error(exc) from exc
 
 
-def object_name(
-    tag: str = "x", sender: Member = GUEST, receiver: Member = HOST, run: TaskRun = RUN
-) -> ObjectName:
+def object_name(tag: str = "x", sender: Member = GUEST, receiver: Member = HOST, run: TaskRun = RUN) -> ObjectName:
     return ObjectName(run, tag, sender, receiver)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,13 @@ class Looks:
         import resource
 
         files = {}
-        for number in os.listdir("/proc/self/fd"):
-            try:
-                files[number] = os.readlink(f"/proc/self/fd/{number}")
-            except FileNotFoundError:
-                continue
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):
+                files[entry.name] = str(entry.readlink())
         return {
             "pid": os.getpid(),
             "session": os.getsid(0),
-            "folder": os.getcwd(),
+            "folder": str(Path.cwd()),
             "environment": dict(os.environ),
             "files": files,
             "core": resource.getrlimit(resource.RLIMIT_CORE),

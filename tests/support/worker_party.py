@@ -80,6 +80,11 @@ class WorkerParty:
         assert self._process
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return the exit code of the process when it has ended."""
+        assert self._process
         return self._process.wait(20)
 
     def signer(self) -> Any:
@@ -134,10 +139,11 @@ async def _relay(party: str, stop: asyncio.Event) -> None:
     async def deliver(messages: AsyncIterator[bytes], context: server.Context) -> bytes:
         called = dict(context.invocation_metadata() or ())
         to = str(called["x-fedparty-to"])
-        home = Path("..", f"confs-{to}")
-        if not home.exists():
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"[UNKNOWN_PARTY] {party}'s proxy has no route to party {to}")
-        channel = opened.setdefault(to, channels.open_channel(f"unix:{home.resolve()}/run/federation-peer.sock"))
+        address = _peer_of(to)
+        if address is None:
+            text = f"[UNKNOWN_PARTY] {party}'s proxy has no route to party {to}"
+            await context.abort(grpc.StatusCode.NOT_FOUND, text)
+        channel = opened.setdefault(to, channels.open_channel(address))
         metadata = (
             ("x-fedparty-from", party_uri(FEDERATION, party)),
             ("x-fedparty-serial", "01"),
@@ -153,6 +159,11 @@ async def _relay(party: str, stop: asyncio.Event) -> None:
     running = await server.start_server("unix:run/egress.sock", [service])
     await stop.wait()
     await running.stop()
+
+
+def _peer_of(party: str) -> str | None:
+    home = Path("..", f"confs-{party}")
+    return f"unix:{home.resolve()}/run/federation-peer.sock" if home.exists() else None
 
 
 async def _serve(home: Path, fork_server: Any) -> None:

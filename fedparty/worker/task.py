@@ -1,0 +1,69 @@
+"""A task's process: plays one role of a component and leaves a verdict.
+
+Owns the verdict: success with a result, or what failed, who and what to do. Does not own the process (`forkserver`) nor
+the component's view of the world (`context`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedparty.components import registry
+from fedparty.context import ReceiveTimeoutError, failure, role_method
+from fedparty.errors import ComponentError, RpcError
+from fedparty.rpc import catalogue
+from fedparty.worker.context import WorkerContext
+from fedparty.worker.spec import FAILED, LOG, LOST, SUCCESS, TIMEOUT, Outcome, TaskSpec
+from fedparty.worker.tasklog import open_log
+
+_MAX_ERROR_LENGTH = 1000
+
+
+def run(spec: TaskSpec) -> int:
+    """Play the role, write the verdict, and return the process's exit code."""
+    np.random.seed()  # the fork copied the generator's state, which must not be the same in every task
+    log = open_log(spec)
+    outcome = _play(spec, log)
+    outcome.write(spec.folder)
+    return 0 if outcome.state == SUCCESS else 1
+
+
+def _play(spec: TaskSpec, log: logging.Logger) -> Outcome:
+    try:
+        component = registry.find(spec.component)
+        method = role_method(component, spec.member.role)
+        with WorkerContext(spec, log) as context:
+            result = method(component(), context)
+        return Outcome(SUCCESS, result=_as_json(result))
+    except (Exception, SystemExit) as exc:  # the boundary of a task: whatever it is, it is recorded
+        log.error("%s: %s", type(exc).__name__, exc, exc_info=exc)
+        return _verdict(spec, exc)
+
+
+def _as_json(result: Any) -> str:
+    try:
+        return json.dumps(result)
+    except (TypeError, ValueError) as exc:
+        raise ComponentError(
+            f"its result cannot be written as JSON: {exc}", hint="Return numbers, strings, lists and dictionaries."
+        ) from exc
+
+
+def _verdict(spec: TaskSpec, exc: BaseException) -> Outcome:
+    told = failure(spec.component, spec.member, exc)
+    if isinstance(exc, ReceiveTimeoutError) and time.monotonic() >= spec.deadline:
+        state = TIMEOUT
+    else:
+        state = LOST if isinstance(exc, RpcError) and catalogue.is_retryable(exc) else FAILED
+    return Outcome(state, error=told.message[:_MAX_ERROR_LENGTH], hint=told.hint or _hint(spec))
+
+
+def _hint(spec: TaskSpec) -> str:
+    log = Path(*spec.folder.parts[-5:]) / LOG
+    return f"The traceback is in its log at party {spec.member.party}: {log}"
