@@ -1,0 +1,206 @@
+"""``fedparty deploy | status | logs | verify``.
+
+Owns their options and exit codes. The story is `fedparty.deploy.deployer`'s, the look `fedparty.cli.console`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fedparty.cli import console
+from fedparty.cli.main import comes_later
+from fedparty.config import load
+from fedparty.deploy.commands import TOY_EXAMPLE
+from fedparty.deploy.deployer import Deployer
+from fedparty.deploy.engine import Engine
+from fedparty.deploy.report import Report
+from fedparty.deploy.sites import ALL, Selection, select
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_LATER = ("board", "serving", "storage")
+
+
+def places(function: Decorated) -> Decorated:
+    """Add the options that say which federation is meant."""
+    function = click.option(
+        "-o",
+        "outputs",
+        type=click.Path(file_okay=False, path_type=Path),
+        default="outputs",
+        show_default=True,
+        help="Folder of the generated bundles.",
+    )(function)
+    return click.option(
+        "-c", "conf", type=click.Path(path_type=Path), default="parties.conf", show_default=True,
+        help="The federation's parties.conf.",
+    )(function)  # fmt: skip
+
+
+def engine_option(function: Decorated) -> Decorated:
+    """Add the choice of the engine."""
+    return click.option(
+        "--engine",
+        type=click.Choice(["docker", "process"]),
+        help="What runs the services; else parties.conf says.",
+    )(function)
+
+
+@click.command()
+@click.argument("targets", nargs=-1, metavar="all | PARTY... | exchange")
+@places
+@engine_option
+@click.option("--dry-run", "is_dry", is_flag=True, help="Show what would change and run; change nothing.")
+@click.option("--no-verify", "is_unverified", is_flag=True, help="Do not run the toy job.")
+@click.option("--delete", "is_deleted", is_flag=True, help="Stop the parties.")
+@click.option("--purge", "is_purged", is_flag=True, help="With --delete: remove all that was deployed, data included.")
+@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to get healthy.")
+@click.option("--serving", "is_serving", is_flag=True, hidden=True)
+@click.option("--training", "is_training", is_flag=True, hidden=True)
+def deploy(
+    targets: Sequence[str], conf: Path, outputs: Path, engine: str | None, is_dry: bool, is_unverified: bool,
+    is_deleted: bool, is_purged: bool, timeout_s: float, is_serving: bool, is_training: bool,
+) -> int:  # fmt: skip
+    """Put bundles in place, start them, wait until healthy, and prove by the toy job that they work."""
+    if is_serving:
+        raise comes_later("online serving")
+    if is_purged and not is_deleted:
+        raise click.UsageError("--purge goes with --delete.")
+    asked = _require(targets)
+    where = Where(conf, outputs, engine, is_deployed=is_deleted)
+    if is_dry and is_deleted:
+        report = where.run(asked, lambda deployer: deployer.status())
+        return _finish(where, replace(report, notes=(*report.notes, "A dry run: nothing was stopped.")))
+    if is_dry:
+        return _finish(where, where.run(asked, lambda deployer: deployer.plan()))
+    if is_deleted:
+        return _finish(where, where.run(asked, lambda deployer: deployer.delete(is_purged=is_purged)))
+    return _finish(
+        where,
+        where.run(asked, lambda deployer: deployer.deploy(is_verified=not is_unverified, timeout_s=timeout_s)),
+        is_running=True,
+    )
+
+
+@click.command()
+@click.argument("parties", nargs=-1)
+@places
+@engine_option
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of the answer.")
+def status(parties: Sequence[str], conf: Path, outputs: Path, engine: str | None, output: str) -> int:
+    """Show every service as it is now; ends with 0 if all are healthy."""
+    where = Where(conf, outputs, engine, is_deployed=True)
+    report = where.run(parties or [ALL], lambda deployer: deployer.status())
+    if output == "json":
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        console.show(report)
+    return 0 if all(result.is_healthy for result in report.parties) else 1
+
+
+@click.command()
+@click.argument("parties", nargs=-1)
+@places
+@engine_option
+def verify(parties: Sequence[str], conf: Path, outputs: Path, engine: str | None) -> int:
+    """Prove by the toy job that running parties can compute together."""
+    where = Where(conf, outputs, engine, is_deployed=True)
+    return _finish(where, where.run(parties or [ALL], lambda deployer: deployer.verify()), is_running=True)
+
+
+@click.command()
+@click.argument("party")
+@click.argument("service", required=False)
+@places
+@engine_option
+@click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="Lines to show first.")
+def logs(
+    party: str, service: str | None, conf: Path, outputs: Path, engine: str | None, is_followed: bool, lines: int
+) -> int:
+    """Show the log of a party's service, or of all its services."""
+    if service in _LATER:
+        raise comes_later(service)
+    selection = Where(conf, outputs, engine, is_deployed=True).select([party])
+    with suppress(KeyboardInterrupt):  # how following ends
+        for found in selection.engines:
+            asyncio.run(_follow(found, [service] if service else found.services, lines, is_followed=is_followed))
+    return 0
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which federation is meant, and by which engine, as the command line says it."""
+
+    conf: Path
+    outputs: Path
+    engine: str | None
+    is_deployed: bool = False
+
+    def select(self, targets: Sequence[str]) -> Selection:
+        """Return the asked parties."""
+        federation = load(self.conf).federation
+        return select(federation, targets, self.outputs, engine=self.engine, is_deployed=self.is_deployed)
+
+    def run(self, targets: Sequence[str], action: Callable[[Deployer], Coroutine[Any, Any, Report]]) -> Report:
+        """Do something to the asked parties while its progress is shown."""
+        selection = self.select(targets)
+        with console.progress() as shown:
+            return asyncio.run(action(Deployer(selection.engines, shown, notes=selection.notes)))
+
+    def command(self, *words: str) -> str:
+        """Return a command line about what is deployed, to be copied."""
+        options = [("-c", self.conf, "parties.conf"), ("-o", self.outputs, "outputs")]
+        given = [word for flag, value, default in options if str(value) != default for word in (flag, str(value))]
+        return shlex.join([_python(), "deploy.py", *words, *given])
+
+    def toy(self, report: Report) -> str:
+        """Return the command line of a job over the parties of a report, to be copied."""
+        parties = [result.party for result in report.parties if result.sum is not None]
+        given = [] if str(self.outputs) == "outputs" else ["--outputs", str(self.outputs)]
+        return shlex.join(
+            [_python(), f"toy_example/{TOY_EXAMPLE}", *(parties * 2)[: max(2, len(parties))], "1", *given]
+        )
+
+
+def _require(targets: Sequence[str]) -> Sequence[str]:
+    if not targets:
+        raise click.UsageError("Say which parties: all, or party ids, or exchange.")
+    for target in targets:
+        if target in _LATER:
+            raise comes_later(target)
+    return targets
+
+
+def _finish(where: Where, report: Report, *, is_running: bool = False) -> int:
+    console.show(report)
+    if report.is_success and is_running:
+        toy = {"try": where.toy(report)} if report.sum is not None else {}
+        console.show_success(report, {"look": where.command("status"), **toy, "stop": where.command("all", "--delete")})
+    return 0 if report.is_success else 1
+
+
+def _python() -> str:
+    """Return how a person here calls this Python."""
+    python, here = Path(sys.executable), Path.cwd()
+    return str(python.relative_to(here)) if python.is_relative_to(here) else "python"
+
+
+async def _follow(engine: Engine, services: Sequence[str], lines: int, *, is_followed: bool) -> None:
+    def printer(service: str) -> Callable[[str], None]:
+        prefix = f"{service:10} " if len(services) > 1 else ""
+        return lambda line: click.echo(f"{prefix}{line}")
+
+    await asyncio.gather(
+        *(engine.follow(name, lines, is_followed=is_followed, on_line=printer(name)) for name in services)
+    )

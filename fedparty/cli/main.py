@@ -1,0 +1,115 @@
+"""``fedparty``: the one command, and the one place where errors reach a person.
+
+Owns the list of commands, their lazy loading, and exit codes. Owns no command.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+from fedparty import __version__
+from fedparty.errors import FedpartyError, NotAvailableError
+
+INTERRUPTED = 130
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "generate": ("fedparty.cli.generate:generate", "Write the signed bundle of every party from parties.conf."),
+    "deploy": ("fedparty.cli.deploy:deploy", "Put bundles in place, start them, and prove that they work."),
+    "status": ("fedparty.cli.deploy:status", "Show every service as it is now."),
+    "logs": ("fedparty.cli.deploy:logs", "Show the log of a party's services."),
+    "verify": ("fedparty.cli.deploy:verify", "Prove by the toy job that running parties can compute together."),
+    "pki": ("fedparty.cli.pki:pki", "List, renew and revoke certificates."),
+    "bundle": ("fedparty.cli.bundle:bundle", "Check a bundle before it is started."),
+    "serve": ("fedparty.cli.serve:serve", "Run services of a party, in its home."),
+    "health": ("fedparty.cli.health:health", "Tell whether the services of a party are healthy, in its home."),
+    "migrate": ("fedparty.cli.migrate:migrate", "Bring a party's database to this release's schema, in its home."),
+}
+"""Command: (where it is, what ``fedparty --help`` says)."""
+
+LATER: Mapping[str, str] = {
+    "backup": "backup and restore",
+    "board": "the board",
+    "doctor": "the doctor",
+    "images": "container images",
+    "restore": "backup and restore",
+    "storage": "storage",
+}
+"""Commands of later releases: what each is about."""
+
+_OF_DEPLOY = frozenset({"status", "logs", "verify", *LATER})
+"""Words that are commands of their own after ``deploy`` too."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported now."""
+        if cmd_name in LATER:
+            raise comes_later(LATER[cmd_name])
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), name)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant: ``deploy status`` is ``status``."""
+        if args[0] == "deploy" and args[1:] and args[1] in _OF_DEPLOY:
+            args = args[1:]
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fedparty")
+def cli() -> None:
+    """From one parties.conf to a verified federation.
+
+    With -v, every command shows where in the program an error came from.
+    """
+
+
+def comes_later(what: str) -> NotAvailableError:
+    """Return the error for what this release does not have."""
+    return NotAvailableError(f"{what}: comes with a later release", hint="fedparty --help lists what is there today.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    is_verbose = any(each in ("-v", "--verbose") for each in given)
+    try:
+        code = cli.main([each for each in given if each not in ("-v", "--verbose")], "fedparty", standalone_mode=False)
+    except FedpartyError as exc:
+        if is_verbose:
+            raise
+        return _show(exc)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.secho("\ninterrupted: running the same command again goes on from here", err=True, fg="red")
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _show(error: FedpartyError) -> int:
+    click.secho(error.message, err=True, fg="red")
+    if error.hint:
+        click.echo(error.hint, err=True)
+    return error.exit_code

@@ -1,0 +1,94 @@
+"""``fedparty serve``: services of a party, as its supervisor starts them.
+
+Owns the process: title, signals, the order of the first imports, the one place where a service's failure is recorded.
+Owns no service. The fork server of the worker comes first: nothing that knows gRPC may be loaded before it is forked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fedparty.errors import FedpartyError
+
+if TYPE_CHECKING:
+    from fedparty.settings import ServiceSettings
+    from fedparty.worker.forkserver import ForkServer
+
+SERVICES = ("federation", "flow", "worker")
+_WORKER = "worker"
+
+
+@click.command()
+@click.argument("services", nargs=-1, required=True, type=click.Choice(SERVICES), metavar="SERVICE...")
+@click.option(
+    "--home", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", help="Party's home."
+)
+def serve(services: Sequence[str], home: Path) -> int:
+    """Run services of a party in one process, until SIGTERM: federation, flow, worker."""
+    os.chdir(home)
+    fork_server = _start_fork_server() if _WORKER in services else None
+    loaded = {name: _load_settings(name) for name in dict.fromkeys(services)}
+    _introduce(loaded)
+    try:
+        asyncio.run(_run(loaded, fork_server))
+    except ExceptionGroup as group:  # the process's boundary: recorded, then the supervisor starts it again
+        for failure in group.exceptions:
+            _record(failure)
+        return 1
+    return 0
+
+
+def _record(failure: Exception) -> None:
+    if isinstance(failure, FedpartyError):
+        logging.getLogger(__name__).error("%s. %s", failure.message, failure.hint)
+    else:
+        logging.getLogger(__name__).error("a service failed: %s", failure, exc_info=failure)
+
+
+def _start_fork_server() -> ForkServer:
+    from fedparty.worker import forkserver
+
+    return forkserver.start()
+
+
+def _load_settings(service: str) -> ServiceSettings:
+    from fedparty import settings
+
+    kinds: dict[str, type[settings.ServiceSettings]] = {
+        "federation": settings.FederationSettings,
+        "flow": settings.FlowSettings,
+        _WORKER: settings.WorkerSettings,
+    }
+    return settings.load(kinds[service], Path("bundle") / service / "settings.json")
+
+
+def _introduce(loaded: dict[str, ServiceSettings]) -> None:
+    """Set the process's title and log level: the chattiest that a service asks for."""
+    from setproctitle import setproctitle
+
+    from fedparty.rpc.logging import configure
+
+    levels = logging.getLevelNamesMapping()
+    configure(min((each.log_level for each in loaded.values()), key=lambda name: levels.get(name, 0)))
+    setproctitle(f"fedparty {next(iter(loaded.values())).party} {' '.join(loaded)}")
+
+
+async def _run(loaded: dict[str, ServiceSettings], fork_server: ForkServer | None) -> None:
+    """Run the services until one fails or the process is told to end."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        for name, settings in loaded.items():
+            service = importlib.import_module(f"fedparty.{name}.service")
+            extra = (fork_server,) if name == _WORKER else ()
+            group.create_task(service.serve(settings, stop, *extra), name=name)

@@ -1,0 +1,283 @@
+"""The process engine: a party's services as local processes under supervisord, without Docker and without root.
+
+Owns how a bundle is started, watched and stopped as processes. It works on the deployer's own machine only, so it may
+ask the kernel about processes and ports; commands still go through the transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from fedparty import __version__
+from fedparty.deploy import commands, install, processes, supervision
+from fedparty.deploy.bundle import PROXY, TOGETHER, Bundle, compare, listeners, read_bundle
+from fedparty.deploy.commands import Command
+from fedparty.deploy.health import HEALTHY, Reading
+from fedparty.deploy.home import Home
+from fedparty.deploy.programs import find_programs
+from fedparty.deploy.report import NOT_DEPLOYED, STOPPED, UNSUPERVISED, ServiceState
+from fedparty.deploy.transport import Completed, Transport
+from fedparty.errors import BundleError, DeployError
+
+_SUPERVISOR = "supervisord.conf"
+_LOG_LINES = 15
+_COMMAND_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 8.0
+
+
+class ProcessEngine:
+    """`Engine` of one party as local processes.
+
+    Parameters
+    ----------
+    party
+        A party id or ``exchange``.
+    generated
+        The folder of its generated bundle.
+    home
+        Where it is, or will be, deployed.
+    """
+
+    name = "process"
+
+    def __init__(self, transport: Transport, party: str, generated: Path, home: Home) -> None:
+        self.party = party
+        self._transport = transport
+        self._generated = generated
+        self._home = home
+        self._programs = find_programs()
+
+    @property
+    def lock_place(self) -> str:
+        """See `Engine.lock_place`."""
+        return str(self._home.path.parent)
+
+    @property
+    def logs(self) -> str:
+        """See `Engine.logs`."""
+        return str(self._home.logs)
+
+    @property
+    def rest_url(self) -> str | None:
+        """See `Engine.rest_url`."""
+        bundle = self._bundle_if_any()
+        return bundle.rest_url if bundle else None
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """See `Engine.services`."""
+        bundle = self._bundle_if_any()
+        return bundle.services if bundle else ()
+
+    def lock(self) -> AbstractAsyncContextManager[None]:
+        """See `Engine.lock`."""
+        return self._transport.lock(self._home.path.parent)
+
+    async def check(self) -> None:
+        """See `Engine.check`."""
+        bundle = self._bundle()
+        await install.check_bundle(self._transport, bundle, self._home)
+        for host, port in listeners(bundle):
+            self._check_port(host, port)
+
+    async def plan(self) -> tuple[str, ...]:
+        """See `Engine.plan`."""
+        bundle = self._bundle()
+        difference = compare(bundle, self._home.bundle)
+        lines = [f"{difference}: {bundle.folder} -> {self._home.bundle}"]
+        lines += [f"  {path}" for path in difference.static + difference.live + difference.gone]
+        return (*lines, *(str(self._command(argv)) for argv in self._start_commands(bundle)))
+
+    async def install(self) -> str:
+        """See `Engine.install`."""
+        bundle = self._bundle()
+        await install.prepare_folders(self._transport, bundle, self._home)
+        return str(await install.install_bundle(self._transport, bundle, self._home))
+
+    async def push_live(self) -> tuple[str, ...]:
+        """See `Engine.push_live`."""
+        if not self._home.bundle.is_dir():
+            return ()
+        bundle = self._bundle()
+        await install.check_bundle(self._transport, bundle, self._home)
+        return await install.push_live_files(self._transport, bundle, self._home)
+
+    async def start(self) -> str:
+        """See `Engine.start`."""
+        bundle = self._bundle()
+        to_run = self._start_commands(bundle)
+        if not to_run:
+            return "runs already, nothing restarted"
+        if not self._is_supervised():
+            await self._clear_remains()
+        elif commands.shut_down() in to_run:
+            await self.stop()
+            to_run.remove(commands.shut_down())
+        install.make_run_folder(self._home)
+        for argv in to_run:
+            await self._run(argv)
+        await self._transport.write(self._home.started, json.dumps(self._digests(bundle)).encode())
+        return _describe_start(to_run)
+
+    async def wait(self, timeout_s: float, on_reading: Callable[[Reading], None]) -> tuple[ServiceState, ...]:
+        """See `Engine.wait`."""
+        readings: dict[str, Reading] = {}
+
+        def take(line: str) -> None:
+            reading = Reading.from_json(line)
+            readings[reading.service] = reading
+            on_reading(reading)
+
+        command = self._command(commands.health(timeout_s=timeout_s))
+        done = await self._transport.run(command, timeout_s=timeout_s + _COMMAND_TIMEOUT_S, on_line=take)
+        if not readings:
+            done.require(f"party {self.party}")
+        return await self._with_logs(readings)
+
+    async def states(self) -> tuple[ServiceState, ...]:
+        """See `Engine.states`."""
+        if not self._home.bundle.is_dir():
+            return tuple(ServiceState(service, NOT_DEPLOYED) for service in self.services or ("all services",))
+        if not self._is_supervised():
+            state = UNSUPERVISED if processes.of_home(self._home.path) else STOPPED
+            return tuple(self._state(service, state) for service in self.services)
+        done = await self._transport.run(self._command(commands.health()), timeout_s=_COMMAND_TIMEOUT_S)
+        readings = [Reading.from_json(line) for line in done.output.splitlines()]
+        return await self._with_logs({reading.service: reading for reading in readings})
+
+    async def execute(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
+        """See `Engine.execute`."""
+        return await self._transport.run(self._command(argv), timeout_s=timeout_s)
+
+    async def follow(self, service: str, lines: int, *, is_followed: bool, on_line: Callable[[str], None]) -> None:
+        """See `Engine.follow`."""
+        bundle = self._deployed()
+        log = self._home.log(bundle.program_of(service) if service in bundle.services else service)
+        if not log.exists() and not is_followed:
+            raise DeployError(
+                f"{log}: there is no such log", hint=f"Services of {self.party}: {', '.join(bundle.services)}"
+            )
+        await self._transport.run(self._command(commands.tail(log, lines, follow=is_followed)), on_line=on_line)
+
+    async def stop(self) -> None:
+        """See `Engine.stop`."""
+        if self._is_supervised():
+            done = await self._transport.run(self._command(commands.shut_down()), timeout_s=_COMMAND_TIMEOUT_S)
+            if done.code == 0:
+                await asyncio.to_thread(processes.wait_until_gone, self._home.path, _STOP_TIMEOUT_S)
+        await self._clear_remains()
+        await self._transport.remove(self._home.started)
+        await self._transport.remove(self._home.short_run)
+        await self._transport.remove(self._home.run)
+
+    async def purge(self) -> None:
+        """See `Engine.purge`."""
+        await install.empty_home(self._transport, self._home)
+
+    def _bundle(self) -> Bundle:
+        bundle = read_bundle(self._generated)
+        if bundle.engine != self.name:
+            raise BundleError(
+                f"{bundle.folder} was generated for the {bundle.engine} engine",
+                hint="Run generate_config.py --engine process, then deploy again.",
+            )
+        return bundle
+
+    def _deployed(self) -> Bundle:
+        return read_bundle(self._home.bundle if self._home.bundle.is_dir() else self._generated)
+
+    def _bundle_if_any(self) -> Bundle | None:
+        try:
+            return self._deployed()
+        except BundleError:
+            return None
+
+    def _command(self, argv: Sequence[str]) -> Command:
+        program = str(self._programs.python) if argv[0] == commands.PYTHON else argv[0]
+        environment = commands.environment(self._home, self._programs, os.environ)
+        return Command((program, *argv[1:]), cwd=self._home.path, environment=environment)
+
+    async def _run(self, argv: Sequence[str]) -> None:
+        done = await self._transport.run(self._command(argv), timeout_s=_COMMAND_TIMEOUT_S)
+        if commands.RESTART not in argv:  # a program that does not stay up shows in its health, with its log
+            done.require(f"party {self.party}")
+
+    def _digests(self, bundle: Bundle) -> dict[str, str]:
+        return bundle.digests(f"{__version__} {self._programs.python} {self._programs.envoy}")
+
+    def _start_commands(self, bundle: Bundle) -> list[tuple[str, ...]]:
+        """Return what must be run so that every program runs with what it reads now."""
+        migration = [commands.migrate()] if "flow" in bundle.services else []
+        running = supervision.processes(self._home.supervisor_socket)
+        if running is None:
+            return [*migration, commands.start_supervisor()]
+        wanted, known = self._digests(bundle), self._started()
+        if wanted[_SUPERVISOR] != known.get(_SUPERVISOR):
+            return [commands.shut_down(), *migration, commands.start_supervisor()]
+        ended = {process.name for process in running if process.state not in ("RUNNING", "STARTING")}
+        stale = [name for name in bundle.programs if name in ended or wanted[name] != known.get(name)]
+        if not stale:
+            return []
+        return [*(migration if {"flow", TOGETHER} & set(stale) else []), commands.restart(stale)]
+
+    def _started(self) -> dict[str, str]:
+        try:
+            found: dict[str, str] = json.loads(self._home.started.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found
+
+    def _is_supervised(self) -> bool:
+        return supervision.processes(self._home.supervisor_socket) is not None
+
+    async def _clear_remains(self) -> None:
+        """End what a killed supervisor left behind."""
+        await asyncio.to_thread(processes.end, self._home.path)
+
+    def _check_port(self, host: str, port: int) -> None:
+        if processes.is_free(host, port):
+            return
+        listener = processes.listener_of(port)
+        if listener.home == str(self._home.path):
+            return
+        raise DeployError(
+            f"party {self.party}: port {port} on {host} is taken by {processes.describe(listener)}",
+            hint=f"Stop it, or set another {self._port_key(port)} in parties.conf, generate and deploy again.",
+        )
+
+    def _port_key(self, port: int) -> str:
+        if self.party == "exchange":
+            return "exchange_port"
+        return "proxy_port" if port == self._bundle().proxy_port else "rest_port"
+
+    def _state(self, service: str, state: str) -> ServiceState:
+        return ServiceState(service, state, self._address(service))
+
+    def _address(self, service: str) -> str:
+        bundle = self._deployed()
+        if service == PROXY:
+            return f"{bundle.address}:{bundle.proxy_port}"
+        if service == "flow" and bundle.rest_url:
+            return bundle.rest_url
+        return "inside only"
+
+    async def _with_logs(self, readings: dict[str, Reading]) -> tuple[ServiceState, ...]:
+        states = [self._state(name, STOPPED).updated(readings[name]) for name in self.services if name in readings]
+        return tuple([state if state.state == HEALTHY else await self._with_log(state) for state in states])
+
+    async def _with_log(self, state: ServiceState) -> ServiceState:
+        log = self._home.log(self._deployed().program_of(state.service))
+        content = await self._transport.read(log) or b""
+        return state.with_log("\n".join(content.decode("utf-8", "replace").splitlines()[-_LOG_LINES:]))
+
+
+def _describe_start(to_run: Sequence[tuple[str, ...]]) -> str:
+    last = to_run[-1]
+    if last == commands.start_supervisor():
+        return "services started"
+    return f"restarted {', '.join(name.partition(':')[2] for name in last if ':' in name)}"

@@ -1,0 +1,216 @@
+"""What breaks in a running federation, on purpose: never a hang, never a wrong sum, always a name for the culprit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from laboratory import SUCCESS, Laboratory, laboratory
+
+LARGE = ("--data-num", "2000000", "--partition", "40", "--timeout", "60")
+"""A toy job that runs long enough to be hurt in the middle."""
+
+SERVICES = ("proxy", "federation", "flow", "worker", "task")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
+    with laboratory(tmp_path_factory.mktemp("lab")) as lab:
+        lab.up("--no-verify")
+        yield lab
+
+
+def assert_works(lab: Laboratory) -> None:
+    done = lab.toy(*lab.parties, "1")
+    assert done.returncode == 0, done.stdout
+    assert SUCCESS in done.stdout
+
+
+def kill_while_the_toy_runs(lab: Laboratory, party: str, victim: str) -> None:
+    toy = lab.start_toy(*lab.parties, "1", *LARGE)
+    assert toy.stdout is not None
+    lines = []
+    try:
+        for line in toy.stdout:
+            lines.append(line)
+            if "share one random part data to host" in line:
+                lab.kill(party, victim)
+                break
+        else:
+            pytest.fail("the job never began:\n" + "".join(lines))
+        rest, _ = toy.communicate(timeout=90)
+    finally:
+        toy.kill()
+        toy.wait()
+    output = "".join(lines) + rest
+    if toy.returncode == 0:
+        assert "success to calculate secure_sum, it is 4000000.0" in output
+    else:
+        service = {"task": "worker", "federation": "mailbox"}.get(victim, victim)
+        last = output.strip().splitlines()[-3:]
+        assert any(service in line or victim in line for line in last), output
+    lab.wait_healthy()
+    assert_works(lab)
+
+
+@pytest.mark.parametrize(("party", "victim"), [("9999", "task"), ("10000", "federation"), ("9999", "proxy")])
+def test_toy_survives_kill_9(lab: Laboratory, party: str, victim: str) -> None:
+    kill_while_the_toy_runs(lab, party, victim)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("victim", SERVICES)
+@pytest.mark.parametrize("party", ["10000", "9999"])
+def test_toy_survives_kill_9_of_everything(lab: Laboratory, party: str, victim: str) -> None:
+    kill_while_the_toy_runs(lab, party, victim)
+
+
+def test_stopped_proxy_is_named(lab: Laboratory) -> None:
+    lab.control("9999", "stop", "party:proxy")
+    try:
+        done = lab.toy("10000", "9999", "1", "--timeout", "4")
+    finally:
+        lab.control("9999", "start", "party:proxy")
+    assert done.returncode != 0
+    assert "9999" in done.stdout
+    assert "proxy" in done.stdout or "unreachable" in done.stdout, done.stdout
+    lab.wait_healthy("9999")
+    assert_works(lab)
+
+
+def test_stopped_flow_of_the_peer_is_named(lab: Laboratory) -> None:
+    lab.control("9999", "stop", "party:flow")
+    try:
+        done = lab.toy("10000", "9999", "1", "--timeout", "4")
+    finally:
+        lab.control("9999", "start", "party:flow")
+    assert done.returncode != 0
+    assert "9999" in done.stdout
+    assert "flow" in done.stdout, done.stdout
+    lab.wait_healthy("9999")
+
+
+def test_own_flow_down_is_named(lab: Laboratory) -> None:
+    lab.control("10000", "stop", "party:flow")
+    try:
+        done = lab.toy("10000", "9999", "1")
+    finally:
+        lab.control("10000", "start", "party:flow")
+    assert done.returncode != 0
+    assert "flow" in done.stdout
+    assert "deploy.py" in done.stdout, done.stdout
+    lab.wait_healthy("10000")
+
+
+def test_unknown_party_is_named(lab: Laboratory) -> None:
+    done = lab.toy("10000", "77", "1")
+    assert done.returncode != 0
+    assert "77" in done.stdout
+    assert "no route" in done.stdout or "unknown party" in done.stdout.lower(), done.stdout
+
+
+def test_refused_token_is_named(lab: Laboratory) -> None:
+    token = lab.home("10000") / "bundle" / "secrets" / "api-token"
+    right = token.read_text()
+    token.write_text("wrong\n")
+    try:
+        done = lab.toy("10000", "9999", "1")
+    finally:
+        token.write_text(right)
+    assert done.returncode != 0
+    assert "token" in done.stdout.lower(), done.stdout
+
+
+def test_too_many_cores_are_refused_at_once(lab: Laboratory) -> None:
+    started = time.monotonic()
+    done = lab.toy("10000", "9999", "1", "--cores", "4096")
+    assert done.returncode != 0
+    assert "4096" in done.stdout
+    assert "cores" in done.stdout, done.stdout
+    assert time.monotonic() - started < 30
+
+
+def test_changed_file_in_a_bundle_is_named(tmp_path: Path) -> None:
+    with laboratory(tmp_path) as lab:
+        lab.write_configuration()
+        assert lab.generate().returncode == 0
+        settings = lab.bundle("9999") / "flow" / "settings.json"
+        right = settings.read_text()
+        settings.write_text(right.replace('"INFO"', '"DEBUG"') + " ")
+        done = lab.deploy("all")
+        assert done.returncode != 0
+        assert "flow/settings.json" in done.stdout
+        assert lab.processes() == []
+        settings.write_text(right)
+
+
+def test_taken_port_is_named(tmp_path: Path) -> None:
+    with laboratory(tmp_path) as lab:
+        lab.write_configuration()
+        assert lab.generate().returncode == 0
+        port = lab.ports["9999"][0]
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", port))
+            other.listen()
+            done = lab.deploy("all")
+        assert done.returncode != 0
+        assert str(port) in done.stdout
+        assert "proxy_port" in done.stdout, done.stdout
+
+
+def test_reached_quota_is_named(tmp_path: Path) -> None:
+    with laboratory(tmp_path, options={"spool_quota": "1MiB"}) as lab:
+        lab.up("--no-verify")
+        done = lab.toy("10000", "9999", "1", "--data-num", "1000000")
+        assert done.returncode != 0
+        assert "quota" in done.stdout, done.stdout
+        assert_works(lab)
+
+
+def test_deploying_twice_restarts_nothing(lab: Laboratory) -> None:
+    before = lab.pids()
+    done = lab.deploy("all")
+    assert done.returncode == 0, done.stdout
+    assert lab.pids() == before
+
+
+def test_two_labs_on_one_machine(lab: Laboratory, tmp_path: Path) -> None:
+    with laboratory(tmp_path, layout="together") as other:
+        other.up()
+        assert_works(lab)
+        assert_works(other)
+
+
+def test_stop_leaves_nothing(tmp_path: Path) -> None:
+    with laboratory(tmp_path, layout="together") as lab:
+        lab.up("--no-verify")
+        homes = [lab.home(party) for party in lab.parties]
+        ports = [port for party in lab.parties for port in lab.ports[party]]
+        supervisor = next(p for p in lab.processes("10000") if "supervisord" in " ".join(p.cmdline()))
+        os.kill(supervisor.pid, signal.SIGKILL)
+        done = lab.deploy("all", "--delete", "--purge")
+        assert done.returncode == 0, done.stdout
+        assert lab.processes() == []
+        assert not any(home.exists() for home in homes)
+        for port in ports:
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_one_party_alone_is_a_federation(tmp_path: Path) -> None:
+    with laboratory(tmp_path, parties=("10000",), layout="together") as lab:
+        lab.up()
+        done = lab.toy("10000", "10000", "1")
+        assert SUCCESS in done.stdout, done.stdout
+
+
+def test_three_parties_meet_at_an_exchange(tmp_path: Path) -> None:
+    with laboratory(tmp_path, parties=("10000", "9999", "9998"), exchange=True, layout="together") as lab:
+        lab.up()
+        done = lab.toy("10000", "9999", "9998", "1")
+        assert "success to calculate secure_sum, it is 3000.0" in done.stdout, done.stdout

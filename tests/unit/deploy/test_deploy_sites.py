@@ -1,0 +1,80 @@
+"""From parties.conf and the words of the command line to engines, or to what this release cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedparty.config import Federation, load
+from fedparty.deploy.sites import deployed_here, home_of, select
+from fedparty.errors import ConfigurationError, NotAvailableError
+
+OUTPUTS = Path("outputs")
+
+
+def federation(folder: Path, text: str = "", addresses: str = "127.0.0.1 127.0.0.1") -> Federation:
+    conf = folder / "parties.conf"
+    conf.write_text(f"party_list=(10000 9999)\nparty_ip_list=({addresses})\n{text}\n")
+    return load(conf).federation
+
+
+def test_all_means_every_party_and_the_exchange(tmp_path: Path) -> None:
+    selection = select(federation(tmp_path, "exchange_ip=127.0.0.1"), ["all"], OUTPUTS, engine="process")
+    assert [engine.party for engine in selection.engines] == ["10000", "9999", "exchange"]
+    assert selection.notes == ()
+
+
+def test_each_party_is_asked_once_in_the_order_given_and_the_others_are_reported(tmp_path: Path) -> None:
+    selection = select(federation(tmp_path), ["9999", "9999"], OUTPUTS, engine="process")
+    assert [engine.party for engine in selection.engines] == ["9999"]
+    assert selection.notes == ("Not asked, so not verified: 10000.",)
+
+
+def test_an_unknown_party_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"9998 is not in parties\.conf") as raised:
+        select(federation(tmp_path), ["9998"], OUTPUTS, engine="process")
+    assert raised.value.hint == "Known are: 10000, 9999, all."
+
+
+def test_the_engine_is_the_flag_then_the_key_then_docker(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailableError, match="the docker engine comes with a later release") as raised:
+        select(federation(tmp_path), ["all"], OUTPUTS)
+    assert "--engine process" in raised.value.hint
+    assert select(federation(tmp_path, "engine=process"), ["all"], OUTPUTS).engines
+    with pytest.raises(NotAvailableError):
+        select(federation(tmp_path, "engine=process"), ["all"], OUTPUTS, engine="docker")
+
+
+def test_another_machine_is_refused_by_party_and_address(tmp_path: Path) -> None:
+    remote = federation(tmp_path, addresses="127.0.0.1 192.0.2.7")
+    with pytest.raises(NotAvailableError, match=r"party 9999: 192\.0\.2\.7 is another machine"):
+        select(remote, ["all"], OUTPUTS, engine="process")
+    assert select(remote, ["10000"], OUTPUTS, engine="process").engines
+
+
+def test_a_party_that_its_own_people_deploy_is_left_out_with_a_note(tmp_path: Path) -> None:
+    manual = federation(tmp_path, "[9999]\nmanaged=manual", addresses="127.0.0.1 192.0.2.7")
+    selection = select(manual, ["all"], OUTPUTS, engine="process")
+    assert [engine.party for engine in selection.engines] == ["10000"]
+    assert selection.notes == ("9999 is managed=manual: its own people deploy it; it was not verified.",)
+
+
+def test_homes_lie_in_process_dir_or_in_the_outputs(tmp_path: Path) -> None:
+    plain, chosen = federation(tmp_path), federation(tmp_path, f"process_dir={tmp_path}/homes")
+    assert home_of(plain.parties[0], tmp_path).path == tmp_path / "deployed" / "confs-10000"
+    assert home_of(chosen.parties[0], tmp_path).path == tmp_path / "homes" / "confs-10000"
+
+
+def test_only_parties_with_a_home_are_deployed_here(tmp_path: Path) -> None:
+    (tmp_path / "deployed" / "confs-9999" / "bundle").mkdir(parents=True)
+    assert [engine.party for engine in deployed_here(federation(tmp_path), tmp_path)] == ["9999"]
+
+
+def test_what_is_deployed_is_looked_after_by_the_engine_that_runs_it(tmp_path: Path) -> None:
+    (tmp_path / "deployed" / "confs-9999" / "bundle").mkdir(parents=True)
+    assert select(federation(tmp_path), ["9999"], tmp_path, is_deployed=True).engines
+    with pytest.raises(NotAvailableError):
+        select(federation(tmp_path), ["9999"], tmp_path)
+    with pytest.raises(NotAvailableError):
+        select(federation(tmp_path), ["10000"], tmp_path, is_deployed=True)
