@@ -1,0 +1,64 @@
+# Everything that is run, in one place. A fresh clone needs Python 3.11 and this file.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+
+# Where the lab lies and what else it is told, e.g. make lab LAB="-c other.conf -o other/"
+LAB ?=
+PYTEST ?=
+
+.PHONY: lab lab-down stop test check proto bench faults images clean help
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed; say where it is: make lab PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.develop: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+lab: $(VENV)/.runtime ## Two parties as local processes, verified.
+	$(RUN) generate_config.py --engine process $(LAB)
+	$(RUN) deploy.py all --engine process $(LAB)
+
+lab-down: $(VENV)/.runtime ## Stop the lab; its data stays.
+	$(RUN) deploy.py all --delete $(LAB)
+
+stop: lab-down
+
+test: $(VENV)/.develop ## Every test tier that this machine can run.
+	$(RUN) -m pytest -m "not matrix" $(PYTEST)
+
+check: $(VENV)/.develop ## Style, types, layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config .importlinter
+
+proto: $(VENV)/.develop ## Write fedparty/rpc/v1/ from proto/.
+	PYTHON=$(RUN) sh proto/generate.sh
+
+bench: $(VENV)/.develop ## Each figure of the README, beside its peer or limit.
+	@for each in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do $(RUN) $$each || exit 1; done
+
+faults: $(VENV)/.develop ## The whole matrix of what is broken on purpose.
+	$(RUN) -m pytest -m matrix $(PYTEST)
+
+images:
+	@echo "container images come with the next release; today the services run as local processes: make lab" >&2
+	@exit 1
+
+clean: ## Remove what tools left behind; not the lab, not .venv.
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
