@@ -1,0 +1,1 @@
+"""The migrations of the flow's database, run by `fedparty.database.migrate`."""

@@ -1,0 +1,1 @@
+"""One file a migration, named after its revision; revisions are four digits and compare as text."""

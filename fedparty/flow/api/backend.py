@@ -1,0 +1,28 @@
+"""What the REST paths work on.
+
+Owns nothing: names the parts of the flow that they may use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedparty.flow.logs import Logs
+from fedparty.flow.peers import Peers
+from fedparty.flow.scheduler import Scheduler
+from fedparty.flow.site import Site
+from fedparty.flow.store import Store
+from fedparty.types import PartyId
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The parts of a party's flow."""
+
+    party: PartyId
+    federation: str
+    store: Store
+    scheduler: Scheduler
+    site: Site
+    peers: Peers
+    logs: Logs

@@ -1,0 +1,135 @@
+"""Jobs and parties as JSON.
+
+Owns the shape of the answers. Does not own their content.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, JsonValue
+
+from fedparty.flow.records import Job, RoleRun
+from fedparty.flow.states import State
+
+
+class ErrorView(BaseModel):
+    """What went wrong, and what to do."""
+
+    error: str
+    hint: str
+    code: str
+
+
+class TaskView(BaseModel):
+    """One role of one attempt of a task."""
+
+    task: str
+    attempt: int
+    role: str
+    party: str
+    state: State
+    error: str
+    hint: str
+    result: JsonValue
+    """What the component returned."""
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class JobSummary(BaseModel):
+    """A job, without its tasks."""
+
+    id: str
+    name: str
+    initiator: str
+    state: State
+    error: str
+    hint: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class JobView(JobSummary):
+    """A job with its tasks, as far as this party knows them."""
+
+    tasks: list[TaskView]
+
+
+class JobsView(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobSummary]
+
+
+class PartyView(BaseModel):
+    """This party."""
+
+    id: str
+    federation: str
+    version: str
+    protocol: str
+    cores: float
+    free_cores: float
+
+
+class PingView(BaseModel):
+    """Which flow answered at the other end."""
+
+    party: str
+    version: str
+    protocol: str
+    elapsed_ms: float
+
+
+def summary_of(job: Job) -> JobSummary:
+    """Return a job without its tasks."""
+    return JobSummary(
+        id=job.id,
+        name=job.name,
+        initiator=job.initiator,
+        state=job.state,
+        error=job.error,
+        hint=job.hint,
+        created_at=_time(job.created_at),
+        started_at=_optional_time(job.started_at),
+        ended_at=_optional_time(job.ended_at),
+    )
+
+
+def view_of(job: Job, roles: tuple[RoleRun, ...]) -> JobView:
+    """Return a job with its tasks."""
+    return JobView(**dict(summary_of(job)), tasks=[_task(role) for role in roles])
+
+
+def _task(role: RoleRun) -> TaskView:
+    return TaskView(
+        task=role.run.task,
+        attempt=role.run.attempt,
+        role=role.member.role,
+        party=role.member.party,
+        state=role.state,
+        error=role.error,
+        hint=role.hint,
+        result=_json(role.result),
+        started_at=_optional_time(role.started_at),
+        ended_at=_optional_time(role.ended_at),
+    )
+
+
+def _json(text: str) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(text) if text else None
+    except ValueError:
+        return text
+    return value
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _optional_time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _time(seconds)

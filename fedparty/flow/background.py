@@ -1,0 +1,56 @@
+"""Work that goes on beside the calls, each piece once for its key.
+
+Owns keeping, cancelling and ending it, and recording what nobody foresaw. Does not own what is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Hashable
+from typing import Any
+
+from fedparty.rpc.logging import log_context
+
+logger = logging.getLogger(__name__)
+
+
+class Background:
+    """Tasks by key."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
+
+    def keep(self, key: Hashable, work: Coroutine[Any, Any, None], **fields: str) -> None:
+        """Do `work`, unless the same key's is being done; `fields` go to its log lines."""
+        known = self._tasks.get(key)
+        if known is not None and not known.cancelling():
+            work.close()
+            return
+        self._tasks[key] = task = asyncio.create_task(_bounded(work, fields))
+        task.add_done_callback(lambda ended: self._forget(key, ended))
+
+    def cancel(self, key: Hashable) -> None:
+        """Break off a key's work, if there is any; not when called from within it."""
+        task = self._tasks.get(key)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    async def close(self) -> None:
+        """Break off everything."""
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, key: Hashable, ended: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is ended:
+            del self._tasks[key]
+
+
+async def _bounded(work: Coroutine[Any, Any, None], fields: dict[str, str]) -> None:
+    with log_context(**fields):
+        try:
+            await work
+        except Exception:  # the boundary of one background task
+            logger.exception("unforeseen error in the background")

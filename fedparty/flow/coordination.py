@@ -1,0 +1,158 @@
+"""What other parties' flows, and this party's own by the same way, may ask of this one.
+
+Owns the gRPC service `fedparty.v1.peer.Coordination`: who may call, and the translation of messages. Does not own what
+is then done (`site`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fedparty import __version__
+from fedparty.errors import JobError
+from fedparty.flow import description
+from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, report_of, run_of
+from fedparty.flow.records import Job
+from fedparty.flow.site import Site
+from fedparty.flow.states import State
+from fedparty.flow.store import Store
+from fedparty.rpc import catalogue, server
+from fedparty.rpc.identity import StreamGuard, caller_of
+from fedparty.rpc.logging import log_context
+from fedparty.rpc.server import Context, Server
+from fedparty.rpc.v1 import peer_pb2
+from fedparty.types import JobId, PartyId, Secret, TaskRun, initiator_of
+
+
+class Coordination:
+    """The service.
+
+    Parameters
+    ----------
+    site, store
+        This party's part in jobs, and what it knows of them.
+    guard
+        Ends the streams of revoked callers.
+    secret, federation
+        By which callers are known.
+    """
+
+    def __init__(self, site: Site, store: Store, guard: StreamGuard, secret: Secret, federation: str) -> None:
+        self._site = site
+        self._store = store
+        self._guard = guard
+        self._secret = secret
+        self._federation = federation
+
+    async def listen(self, address: str) -> Server:
+        """Serve the proxy's ingress.
+
+        Raises
+        ------
+        ConfigurationError
+            The address is taken or cannot be used.
+        """
+        methods = {
+            "Prepare": server.unary(peer_pb2.PrepareRequest, self.prepare),
+            "Start": server.unary(peer_pb2.StartRequest, self.start),
+            "Supervise": server.server_stream(peer_pb2.SuperviseRequest, self.supervise),
+            "Stop": server.unary(peer_pb2.StopRequest, self.stop),
+            "Ping": server.unary(peer_pb2.PingRequest, self.ping),
+        }
+        return await server.start_server(address, [server.service("fedparty.v1.peer.Coordination", methods)])
+
+    async def prepare(self, request: peer_pb2.PrepareRequest, context: Context) -> peer_pb2.PrepareReply:
+        """Take this party's part in an attempt, or refuse it."""
+        run = run_of(request.run)
+        async with self._initiator(run.job, context) as caller:
+            check_protocol(request.protocol, f"party {caller}")
+            with log_context(job=run.job, task=run.task):
+                await self._site.prepare(self._job(run, request), run)
+        return peer_pb2.PrepareReply(protocol=PROTOCOL)
+
+    async def start(self, request: peer_pb2.StartRequest, context: Context) -> peer_pb2.StartReply:
+        """Start this party's roles of a prepared attempt."""
+        run = run_of(request.run)
+        async with self._initiator(run.job, context):
+            with log_context(job=run.job, task=run.task):
+                await self._site.start(run)
+        return peer_pb2.StartReply()
+
+    async def supervise(
+        self, request: peer_pb2.SuperviseRequest, context: Context
+    ) -> AsyncIterator[peer_pb2.TaskReport]:
+        """Report this party's roles of an attempt: now, at each change, until each has ended."""
+        run = run_of(request.run)
+        async with self._initiator(run.job, context):
+            async for report in self._reports(run):
+                yield report
+
+    async def stop(self, request: peer_pb2.StopRequest, context: Context) -> peer_pb2.StopReply:
+        """End an attempt, or the job, at this party."""
+        job = job_of(request.run)
+        async with self._initiator(job, context):
+            with log_context(job=job):
+                if request.is_final:
+                    await self._site.end(job, end_of(request))
+                else:
+                    await self._site.stop(run_of(request.run), request.reason or "stopped by the initiator")
+        return peer_pb2.StopReply()
+
+    async def ping(self, _request: peer_pb2.PingRequest, context: Context) -> peer_pb2.PingReply:
+        """Say who this is."""
+        async with self._guard.guarding(caller_of(context, self._secret, self._federation)):
+            return peer_pb2.PingReply(party=self._site.party, version=__version__, protocol=PROTOCOL)
+
+    @asynccontextmanager
+    async def _initiator(self, job: JobId, context: Context) -> AsyncIterator[PartyId]:
+        """Run a block for a caller that may direct a job, until its certificate is revoked."""
+        caller = caller_of(context, self._secret, self._federation)
+        if caller.party != initiator_of(job):
+            raise catalogue.error(
+                "NOT_INITIATOR", f"party {caller.party} may not direct job {job}: party {initiator_of(job)} opened it"
+            )
+        async with self._guard.guarding(caller):
+            yield caller.party
+
+    def _job(self, run: TaskRun, request: peer_pb2.PrepareRequest) -> Job:
+        """Return the job as it is recorded here if it is new."""
+        try:
+            described = description.parse(request.description)
+        except JobError as exc:
+            raise catalogue.error("BAD_REQUEST", exc.message, hint=exc.hint) from exc
+        if run.task not in described.tasks:
+            raise catalogue.error("BAD_REQUEST", f"job {run.job} has no task {run.task}")
+        if not described.members_at(self._site.party):
+            raise catalogue.error("WRONG_PARTY", f"party {self._site.party} has no role in job {run.job}")
+        if not 0 < request.remaining_s <= description.MAX_TIMEOUT_S:
+            raise catalogue.error("BAD_REQUEST", f"{request.remaining_s} s are no time for a job")
+        now = time.time()
+        return Job(
+            id=run.job,
+            initiator=initiator_of(run.job),
+            name=described.name,
+            text=request.description,
+            state=State.WAITING,
+            created_at=now,
+            deadline_at=now + request.remaining_s,
+        )
+
+    async def _reports(self, run: TaskRun) -> AsyncIterator[peer_pb2.TaskReport]:
+        said: dict[str, State] = {}
+        with self._store.changes.watch(run.job) as changed:
+            while True:
+                changed.clear()
+                roles = [r for r in await self._store.role_runs(run.job, party=self._site.party) if r.run == run]
+                if not roles:
+                    raise catalogue.error("NOT_REGISTERED", f"{run} is not prepared at party {self._site.party}")
+                for role in roles:
+                    if said.get(role.member.role) is not role.state:
+                        said[role.member.role] = role.state
+                        yield report_of(role)
+                if all(role.is_final for role in roles):
+                    return
+                if self._store.changes.is_closed:
+                    raise catalogue.error("SHUTTING_DOWN", f"the flow of party {self._site.party} is being restarted")
+                await changed.wait()

@@ -1,0 +1,195 @@
+"""This party's own worker service, as the flow sees it.
+
+Owns the calls to it and following its reports across its restarts. Does not own what a report means for a job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from fedparty.crypto.tokens import TokenSigner
+from fedparty.errors import RpcError
+from fedparty.federation.names import run_message_of
+from fedparty.flow.messages import outcome_of
+from fedparty.flow.records import Job, Outcome
+from fedparty.flow.states import FINAL, State
+from fedparty.rpc import calls, catalogue
+from fedparty.rpc.calls import Channel
+from fedparty.rpc.channels import Metadata, bearer
+from fedparty.rpc.v1 import local_pb2, peer_pb2
+from fedparty.types import Member, PartyId, TaskRun
+
+_SERVICE = "/fedparty.v1.local.Worker"
+_DOWN = "WORKER_DOWN"
+_CALL_TIMEOUT_S = 10.0
+_TOKEN_MARGIN_S = 60.0
+"""How long a task's token outlives the task, for its last calls."""
+_BACKOFF_S, _MAX_BACKOFF_S = 0.05, 1.0
+
+Item = TypeVar("Item")
+
+
+class Launcher:
+    """A client of the worker service.
+
+    Parameters
+    ----------
+    channel
+        To the service; it is kept open.
+    signer
+        Signs what the service and the tasks show.
+    party
+        Whose service it is.
+    patience_s
+        How long a service that does not answer is waited for before its tasks count as lost.
+    """
+
+    def __init__(self, channel: Channel, signer: TokenSigner, party: PartyId, patience_s: float) -> None:
+        self._channel = channel
+        self._signer = signer
+        self._party = party
+        self._patience_s = patience_s
+        self._hint = f"Look at the worker service of party {party}: deploy.py status."
+
+    async def start(self, job: Job, run: TaskRun, member: Member) -> None:
+        """Start one role of an attempt; repeating it changes nothing.
+
+        Raises
+        ------
+        RpcError
+            The service refused, or does not answer.
+        """
+        description = job.description
+        remaining_s = max(0.0, job.deadline_at - time.time())
+        request = local_pb2.LaunchRequest(
+            run=run_message_of(run),
+            member=str(member),
+            members=[str(m) for m in description.members],
+            component=description.tasks[run.task].component,
+            parameters=json.dumps(description.parameters_of(run.task, member.role)),
+            token=self._signer.task(run, member, remaining_s + _TOKEN_MARGIN_S),
+            remaining_s=remaining_s,
+            cores=description.tasks[run.task].cores,
+        )
+        await self._call("Start", request, local_pb2.LaunchReply)
+
+    async def stop(self, run: TaskRun) -> None:
+        """Kill what runs of an attempt; repeating it changes nothing.
+
+        Raises
+        ------
+        RpcError
+            The service does not answer.
+        """
+        await self._call("Stop", local_pb2.HaltRequest(run=run_message_of(run)), local_pb2.HaltReply)
+
+    async def follow(self, run: TaskRun, members: tuple[Member, ...]) -> AsyncGenerator[tuple[Member, Outcome]]:
+        """Yield what becomes of the roles of a started attempt, until each has ended.
+
+        The service may go away and come back: what it then does not know any more is lost.
+        """
+        pending = set(members)
+        broken_at, backoff_s = 0.0, _BACKOFF_S
+        while pending:
+            try:
+                async with aclosing(self._watch(run)) as reports:
+                    async for member, outcome in reports:
+                        broken_at, backoff_s = 0.0, _BACKOFF_S
+                        if outcome.state in FINAL:
+                            pending.discard(member)
+                        yield member, outcome
+                verdict = self._lost(run, "ended its reports without a verdict")
+            except RpcError as exc:
+                broken_at = broken_at or time.monotonic()
+                if catalogue.is_retryable(exc) and time.monotonic() - broken_at < self._patience_s:
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+                    continue
+                verdict = self._lost(run, _reason(exc))
+            for member in sorted(pending):
+                yield member, verdict
+            return
+
+    async def read_log(self, run: TaskRun, member: Member, *, follow: bool) -> AsyncGenerator[bytes]:
+        """Yield the log of one role, JSON lines, in any split; with `follow` until the role has ended.
+
+        Raises
+        ------
+        RpcError
+            NOT_KNOWN: there is no such log. Else: the service does not answer.
+        """
+        request = local_pb2.ReadLogRequest(run=run_message_of(run), member=str(member), follow=follow)
+        async with aclosing(self._stream("ReadLog", request, bytes)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _watch(self, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
+        request = local_pb2.WatchRequest(run=run_message_of(run))
+        async with aclosing(self._stream("Watch", request, peer_pb2.TaskReport.FromString)) as reports:
+            async for report in reports:
+                yield Member(report.role, PartyId(report.party)), outcome_of(report)
+
+    async def _call(self, method: str, request: Message, reply: type[Message]) -> None:
+        try:
+            await calls.call(
+                self._channel,
+                f"{_SERVICE}/{method}",
+                request,
+                reply,
+                metadata=self._metadata(),
+                timeout_s=_CALL_TIMEOUT_S,
+                unavailable=_DOWN,
+            )
+        except RpcError as exc:
+            raise self._named(exc) from exc
+
+    async def _stream(self, method: str, request: Message, read: Callable[[bytes], Item]) -> AsyncGenerator[Item]:
+        answers = calls.read_stream(
+            self._channel,
+            f"{_SERVICE}/{method}",
+            request,
+            read,
+            metadata=self._metadata(),
+            unavailable=_DOWN,
+        )
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield answer
+        except RpcError as exc:
+            raise self._named(exc) from exc
+
+    def _metadata(self) -> Metadata:
+        return bearer(self._signer.service("worker"))
+
+    def _named(self, exc: RpcError) -> RpcError:
+        if exc.code == "CONNECTION_LOST":
+            return catalogue.error(exc.code, f"the worker service of party {self._party} broke off", hint=self._hint)
+        return self._down() if exc.code == _DOWN else exc
+
+    def _down(self) -> RpcError:
+        return catalogue.error(
+            _DOWN,
+            f"the worker service of party {self._party} does not answer",
+            hint=self._hint,
+        )
+
+    def _lost(self, run: TaskRun, reason: str) -> Outcome:
+        return Outcome(
+            State.LOST,
+            f"the worker service of party {self._party} {reason}: task {run.task} is lost",
+            self._hint,
+        )
+
+
+def _reason(exc: RpcError) -> str:
+    if exc.code in ("NOT_KNOWN", "NOT_REGISTERED"):
+        return "was restarted"
+    return "does not answer" if exc.code == _DOWN else f"failed ({exc.code}: {exc.message})"

@@ -1,0 +1,215 @@
+"""The other parties' flows, and this party's own by the same way: through the proxies.
+
+Owns the coordination calls as the initiator makes them, their repetition, and errors that name the party and the hop.
+Does not own what is called when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from fedparty.errors import RpcError
+from fedparty.federation.names import run_message_of
+from fedparty.flow.messages import PROTOCOL, check_protocol, outcome_of
+from fedparty.flow.records import Job, Outcome
+from fedparty.rpc import calls, catalogue
+from fedparty.rpc.calls import Channel
+from fedparty.rpc.channels import remaining_s, retrying, to_party
+from fedparty.rpc.v1 import peer_pb2
+from fedparty.types import JobId, Member, PartyId, TaskRun
+
+_SERVICE = "/fedparty.v1.peer.Coordination"
+_DOWN = "PROXY_DOWN"
+_PING_TIMEOUT_S = 5.0
+_BACKOFF_S, _MAX_BACKOFF_S = 0.05, 2.0
+
+Reply = TypeVar("Reply", bound=Message)
+
+
+@dataclass(frozen=True)
+class Ping:
+    """Who answered, and how long it took."""
+
+    party: PartyId
+    version: str
+    protocol: str
+    elapsed_s: float
+
+
+class Peers:
+    """A client of every party's coordination.
+
+    Parameters
+    ----------
+    egress
+        Channel to this party's proxy; it is kept open.
+    patience_s
+        How long a party that cannot be reached is tried.
+    """
+
+    def __init__(self, egress: Channel, patience_s: float) -> None:
+        self._egress = egress
+        self._patience_s = patience_s
+
+    async def prepare(self, to: PartyId, job: Job, run: TaskRun) -> None:
+        """Ask a party for its part in an attempt.
+
+        Raises
+        ------
+        RpcError
+            CORES_TAKEN: not now, at once. Else: refused, or not reached in time.
+        """
+        request = peer_pb2.PrepareRequest(
+            run=run_message_of(run),
+            description=job.text,
+            protocol=PROTOCOL,
+            remaining_s=max(0.001, job.deadline_at - time.time()),
+        )
+        reply = await self._repeat(to, run.job, "Prepare", request, peer_pb2.PrepareReply)
+        check_protocol(reply.protocol, f"party {to}")
+
+    async def start(self, to: PartyId, run: TaskRun) -> None:
+        """Let a party start its part of a prepared attempt.
+
+        Raises
+        ------
+        RpcError
+            Refused, or not reached in time.
+        """
+        await self._repeat(to, run.job, "Start", peer_pb2.StartRequest(run=run_message_of(run)), peer_pb2.StartReply)
+
+    async def stop(self, to: PartyId, run: TaskRun) -> None:
+        """Let a party end an attempt.
+
+        Raises
+        ------
+        RpcError
+            Refused, or not reached.
+        """
+        await self._once(to, run.job, "Stop", peer_pb2.StopRequest(run=run_message_of(run)), peer_pb2.StopReply)
+
+    async def end(self, to: PartyId, job: JobId, outcome: Outcome) -> None:
+        """Tell a party how a job ended.
+
+        Raises
+        ------
+        RpcError
+            Refused, or not reached.
+        """
+        request = peer_pb2.StopRequest(
+            run=peer_pb2.RunId(job=job), is_final=True, state=outcome.state, reason=outcome.error
+        )
+        await self._once(to, job, "Stop", request, peer_pb2.StopReply)
+
+    async def supervise(self, to: PartyId, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
+        """Yield what becomes of a party's roles in a started attempt, until each has ended.
+
+        A broken stream is opened again; the current states then come once more.
+
+        Raises
+        ------
+        RpcError
+            Refused, or not reached for longer than the patience.
+        """
+        broken_at, backoff_s = 0.0, _BACKOFF_S
+        while True:
+            try:
+                async with aclosing(self._reports(to, run)) as reports:
+                    async for report in reports:
+                        broken_at, backoff_s = 0.0, _BACKOFF_S
+                        yield report
+                return
+            except RpcError as exc:
+                broken_at = broken_at or time.monotonic()
+                if not catalogue.is_retryable(exc) or time.monotonic() - broken_at >= self._patience_s:
+                    raise
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+
+    async def ping(self, to: PartyId) -> Ping:
+        """Ask a party's flow who it is.
+
+        Raises
+        ------
+        RpcError
+            Not reached; code and message say at which hop.
+        """
+        began = time.monotonic()
+        reply = await self._once(to, None, "Ping", peer_pb2.PingRequest(), peer_pb2.PingReply, _PING_TIMEOUT_S)
+        return Ping(PartyId(reply.party), reply.version, reply.protocol, time.monotonic() - began)
+
+    async def _repeat(self, to: PartyId, job: JobId, method: str, request: Message, reply: type[Reply]) -> Reply:
+        """Call until it is answered; cores that are taken are an answer."""
+        deadline = time.monotonic() + self._patience_s
+        known: RpcError | None = None
+
+        async def attempt() -> Reply | RpcError:
+            nonlocal known
+            try:
+                return await self._once(to, job, method, request, reply, max(0.1, remaining_s(deadline)))
+            except RpcError as exc:
+                if exc.code == "CORES_TAKEN":
+                    return exc
+                known = known if known and exc.code == "DEADLINE" else exc  # silence says less than a reason
+                raise known from None
+
+        answer = await retrying(attempt, deadline=deadline)
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
+
+    async def _once(
+        self,
+        to: PartyId,
+        job: JobId | None,
+        method: str,
+        request: Message,
+        reply: type[Reply],
+        timeout_s: float | None = None,
+    ) -> Reply:
+        try:
+            return await calls.call(
+                self._egress,
+                f"{_SERVICE}/{method}",
+                request,
+                reply,
+                metadata=to_party(to, job),
+                timeout_s=timeout_s or self._patience_s,
+                unavailable=_DOWN,
+            )
+        except RpcError as exc:
+            raise _named(exc, to, method) from exc
+
+    async def _reports(self, to: PartyId, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
+        answers = calls.read_stream(
+            self._egress,
+            f"{_SERVICE}/Supervise",
+            peer_pb2.SuperviseRequest(run=run_message_of(run)),
+            peer_pb2.TaskReport.FromString,
+            metadata=to_party(to, run.job),
+            unavailable=_DOWN,
+        )
+        try:
+            async with aclosing(answers):
+                async for report in answers:
+                    if report.party == to:
+                        yield Member(report.role, to), outcome_of(report)
+        except RpcError as exc:
+            raise _named(exc, to, "Supervise") from exc
+
+
+def _named(exc: RpcError, to: PartyId, method: str) -> RpcError:
+    """Return the error with the party and the step that it is about."""
+    if exc.code == _DOWN:
+        return catalogue.error(_DOWN, f"this party's own proxy does not answer; it leads to party {to}")
+    if exc.code == "DEADLINE":
+        hint = f"Ask party {to} to look at its flow service: deploy.py status."
+        return catalogue.error("DEADLINE", f"{method.lower()} at party {to}: no answer in time", hint=hint)
+    return RpcError(f"{method.lower()} at party {to}: {exc.message}", hint=exc.hint, code=exc.code)

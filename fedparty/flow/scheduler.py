@@ -1,0 +1,132 @@
+"""The jobs that this party submitted, each driven to its end.
+
+Owns accepting, stopping and ending jobs, one asyncio task per running job, and their resumption after a restart. Does
+not own how one job runs (`run`), nor this party's part in it (`site`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+
+from ulid import ULID
+
+from fedparty.errors import FedpartyError
+from fedparty.flow.description import JobDescription
+from fedparty.flow.notices import KEPT_S, Notices
+from fedparty.flow.peers import Peers
+from fedparty.flow.records import Job, Outcome
+from fedparty.flow.run import JobRun
+from fedparty.flow.site import Site
+from fedparty.flow.states import State
+from fedparty.flow.store import Store
+from fedparty.rpc.logging import log_context
+from fedparty.types import JobId
+
+logger = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Drives this party's own jobs.
+
+    Parameters
+    ----------
+    site
+        This party's own part in jobs.
+    store, peers
+        Its database, and the way to every party.
+    max_attempts
+        How often a task is tried whose processes are lost.
+    timeout_s
+        Limit for a job that names none.
+    """
+
+    def __init__(self, site: Site, store: Store, peers: Peers, max_attempts: int, timeout_s: float) -> None:
+        self._party = site.party
+        self._store = store
+        self._peers = peers
+        self._max_attempts = max_attempts
+        self._timeout_s = timeout_s
+        self._notices = Notices(site, store, peers)
+        self._running: dict[JobId, asyncio.Task[None]] = {}
+        self.ended: Counter[State] = Counter()
+        """How many jobs ended in which state, since the start of this process."""
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs are being driven."""
+        return len(self._running)
+
+    async def submit(self, description: JobDescription) -> Job:
+        """Accept a job: it is in the database when this returns, and is driven from now on."""
+        now = time.time()
+        job = Job(
+            id=JobId(f"{self._party}-{ULID()}"),
+            initiator=self._party,
+            name=description.name,
+            text=description.model_dump_json(exclude_defaults=True),
+            state=State.WAITING,
+            created_at=now,
+            deadline_at=now + (description.timeout_s or self._timeout_s),
+        )
+        await self._store.add_job(job)
+        with log_context(job=job.id):
+            logger.info("job accepted: %s", description.name)
+        self._drive(job)
+        return job
+
+    async def stop(self, job: Job, reason: str) -> None:
+        """End a job with ``canceled``, at every party; one that has ended stays as it is."""
+        has_ended = await self._end(job, Outcome(State.CANCELED, reason))
+        running = self._running.get(job.id)
+        if has_ended and running is not None:
+            running.cancel()
+
+    async def resume(self) -> None:
+        """Go on with every job that had not ended before a restart, and with every notice."""
+        await self._notices.resume()
+        for job in await self._store.unfinished(self._party):
+            self._drive(job)
+
+    async def close(self) -> None:
+        """Stop driving; the jobs go on at the workers, and here after the next start."""
+        running = tuple(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._notices.close()
+
+    def _drive(self, job: Job) -> None:
+        task = asyncio.create_task(self._run(job))
+        self._running[job.id] = task
+        task.add_done_callback(lambda _: self._running.pop(job.id, None))
+
+    async def _run(self, job: Job) -> None:
+        with log_context(job=job.id):
+            try:
+                await self._end(job, await self._outcome(job))
+            except Exception:  # the boundary of one job: its end could not be recorded
+                logger.exception("the job stays open until the next start: its end could not be recorded")
+
+    async def _outcome(self, job: Job) -> Outcome:
+        try:
+            return await JobRun(job, self._party, self._store, self._peers, self._max_attempts).run()
+        except FedpartyError as exc:
+            return Outcome(State.FAILED, exc.message, exc.hint)
+        except Exception as exc:  # the boundary of one job: recorded as its failure
+            logger.exception("unforeseen error in the scheduler")
+            return Outcome(State.FAILED, f"unforeseen error in the flow: {type(exc).__name__}: {exc}", _BUG_HINT)
+
+    async def _end(self, job: Job, outcome: Outcome) -> bool:
+        expires_at = time.time() + KEPT_S
+        if not await self._store.finish(job.id, outcome, job.description.parties, expires_at):
+            return False
+        self.ended[outcome.state] += 1
+        logger.info("job ended with %s%s", outcome.state, f": {outcome.error}" if outcome.error else "")
+        self._notices.send(job, expires_at)
+        return True
+
+
+_BUG_HINT = "Look at the log of this party's flow service, and report it."

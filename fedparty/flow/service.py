@@ -1,0 +1,170 @@
+"""The flow service: the database, the two listeners, the parts between them.
+
+Owns putting the parts together, in order, and taking them apart. Does not own what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedparty.crypto.revocations import Revocations
+from fedparty.crypto.tokens import TokenSigner
+from fedparty.database.engine import Database
+from fedparty.database.migrate import check
+from fedparty.errors import ConfigurationError
+from fedparty.federation.client import MailboxClient
+from fedparty.flow.api.app import create_app, serve_rest
+from fedparty.flow.api.backend import Backend
+from fedparty.flow.changes import Changes
+from fedparty.flow.coordination import Coordination
+from fedparty.flow.launcher import Launcher
+from fedparty.flow.logs import Logs
+from fedparty.flow.metrics import FlowMetrics
+from fedparty.flow.peers import Peers
+from fedparty.flow.resources import Resources
+from fedparty.flow.scheduler import Scheduler
+from fedparty.flow.site import Site
+from fedparty.flow.store import Store
+from fedparty.rpc import logging as service_logging
+from fedparty.rpc.calls import Channel
+from fedparty.rpc.channels import open_channel
+from fedparty.rpc.identity import StreamGuard
+from fedparty.rpc.operations import new_registry, serve_operations
+from fedparty.settings import FlowSettings
+from fedparty.types import Secret
+
+logger = logging.getLogger(__name__)
+
+_GRACE_S = 1.0
+_PROBE_S = 1.0
+_MAILBOX_S = 2.0
+"""How long the mailbox is tried before the initiator hears of it, and asks again: it has more patience."""
+
+
+async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
+    """Run the flow until `stop` is set, then stop it gracefully; tasks go on and are adopted by the next start.
+
+    Raises
+    ------
+    FedpartyError
+        It cannot start: the database lacks a migration, an address is taken, a file of the bundle is absent.
+    """
+    service_logging.bind(service="flow", party=settings.party)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_open_store(settings))
+        neighbours = await stack.enter_async_context(_open_neighbours(settings))
+        site = await stack.enter_async_context(_site(settings, store, neighbours))
+        await stack.enter_async_context(_coordination(settings, store, site))
+        peers = Peers(neighbours.egress, settings.peer_timeout_s)
+        scheduler = await stack.enter_async_context(_scheduler(settings, site, store, peers))
+        logs = Logs(settings.party, store, neighbours.launcher)
+        backend = Backend(settings.party, settings.federation, store, scheduler, site, peers, logs)
+        app = create_app(backend, _read_secret(settings.api_token), str(settings.api_token))
+        await stack.enter_async_context(serve_rest(settings.rest, app))
+        registry = new_registry()
+        FlowMetrics(scheduler, site.resources, registry)
+        await stack.enter_async_context(serve_operations(settings.operations, neighbours.missing, registry))
+        logger.info("the flow is ready: REST %s, peer %s", settings.rest, settings.peer)
+        await stop.wait()
+        logger.info("the flow is being stopped")
+        store.changes.close()
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """This party's other services, one open channel each."""
+
+    egress: Channel
+    mailbox: MailboxClient
+    launcher: Launcher
+    probed: Mapping[str, Channel]
+
+    async def missing(self) -> dict[str, str]:
+        """Return who does not answer."""
+        answers = await asyncio.gather(*map(_probe, self.probed.values()))
+        return {name: answer for name, answer in zip(self.probed, answers, strict=True) if answer}
+
+
+async def _probe(channel: Channel) -> str:
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            await channel.channel_ready()
+    except TimeoutError:
+        return "does not answer"
+    return ""
+
+
+@asynccontextmanager
+async def _open_store(settings: FlowSettings) -> AsyncIterator[Store]:
+    database = Database(settings.database_url)
+    try:
+        await check(database)
+        yield Store(database, Changes())
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _open_neighbours(settings: FlowSettings) -> AsyncIterator[_Neighbours]:
+    signer = TokenSigner(settings.signing_key, settings.signing_certificate, settings.federation, settings.party)
+    async with (
+        open_channel(settings.egress) as egress,
+        open_channel(settings.mailbox) as mailbox,
+        open_channel(settings.worker) as worker,
+    ):
+        yield _Neighbours(
+            egress,
+            MailboxClient(mailbox, lambda: signer.service("mailbox"), min(_MAILBOX_S, settings.peer_timeout_s / 4)),
+            Launcher(worker, signer, settings.party, settings.peer_timeout_s),
+            {"proxy": egress, "mailbox": mailbox, "worker": worker},
+        )
+
+
+@asynccontextmanager
+async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -> AsyncIterator[Site]:
+    resources = Resources(settings.party, settings.cores)
+    lease_s = 2 * settings.peer_timeout_s
+    site = Site(settings.party, store, resources, neighbours.launcher, neighbours.mailbox, lease_s)
+    await site.adopt()
+    try:
+        yield site
+    finally:
+        await site.close()
+
+
+@asynccontextmanager
+async def _coordination(settings: FlowSettings, store: Store, site: Site) -> AsyncIterator[None]:
+    guard = StreamGuard(Revocations(settings.revocations))
+    coordination = Coordination(site, store, guard, _read_secret(settings.proxy_secret), settings.federation)
+    server = await coordination.listen(settings.peer)
+    watching = asyncio.create_task(guard.watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await server.stop(_GRACE_S)
+
+
+@asynccontextmanager
+async def _scheduler(settings: FlowSettings, site: Site, store: Store, peers: Peers) -> AsyncIterator[Scheduler]:
+    scheduler = Scheduler(site, store, peers, settings.max_attempts, settings.job_timeout_s)
+    await scheduler.resume()
+    try:
+        yield scheduler
+    finally:
+        await scheduler.close()
+
+
+def _read_secret(path: Path) -> Secret:
+    try:
+        return Secret(path.read_text().strip())
+    except OSError as exc:
+        hint = "Run generate_config.py again and deploy the party."
+        raise ConfigurationError(f"{path}: {exc.strerror or exc}", hint=hint) from exc
