@@ -1,0 +1,114 @@
+"""The federation service: the mailbox with its two listeners and its operations listener.
+
+Owns putting the parts together, in order, and taking them apart. Does not own what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from fedparty.crypto.revocations import Revocations
+from fedparty.crypto.tokens import TokenVerifier
+from fedparty.errors import ConfigurationError
+from fedparty.federation.local_service import LocalService
+from fedparty.federation.mailbox import Mailbox
+from fedparty.federation.metrics import MailboxMetrics
+from fedparty.federation.peer_service import PeerService
+from fedparty.rpc import logging as service_logging
+from fedparty.rpc.identity import StreamGuard
+from fedparty.rpc.operations import new_registry, serve_operations
+from fedparty.rpc.server import start_server
+from fedparty.rpc.stream import keep_chunk_memory
+from fedparty.settings import FederationSettings
+from fedparty.types import Secret
+
+logger = logging.getLogger(__name__)
+
+_GRACE_S = 2.0
+
+
+async def serve(settings: FederationSettings, stop: asyncio.Event) -> None:
+    """Run the mailbox until `stop` is set, then stop it gracefully.
+
+    Raises
+    ------
+    FedpartyError
+        It cannot start: an address or the spool is taken, a file of the bundle is absent.
+    """
+    service_logging.bind(service="federation", party=settings.party)
+    keep_chunk_memory()
+    registry = new_registry()
+    async with AsyncExitStack() as stack:
+        mailbox = await stack.enter_async_context(_open_mailbox(settings))
+        await stack.enter_async_context(_serve_mailbox(settings, mailbox, registry))
+        await stack.enter_async_context(serve_operations(settings.operations, _readiness, registry))
+        logger.info("the mailbox is ready: local %s, peer %s", settings.local, settings.peer)
+        await stop.wait()
+        logger.info("the mailbox is being stopped")
+
+
+async def _readiness() -> dict[str, str]:
+    """The mailbox needs no neighbour: it is ready as soon as it listens."""
+    return {}
+
+
+@asynccontextmanager
+async def _open_mailbox(settings: FederationSettings) -> AsyncIterator[Mailbox]:
+    mailbox = Mailbox(settings.spool, settings.spool_quota_bytes)
+    await mailbox.open()
+    try:
+        yield mailbox
+    finally:
+        await mailbox.shut()
+
+
+@asynccontextmanager
+async def _serve_mailbox(
+    settings: FederationSettings, mailbox: Mailbox, registry: CollectorRegistry
+) -> AsyncIterator[None]:
+    verifier = TokenVerifier(settings.ca_certificate, settings.revocations, settings.federation)
+    guard = StreamGuard(Revocations(settings.revocations))
+    metrics = MailboxMetrics(mailbox, registry)
+    peer = PeerService(
+        mailbox,
+        party=settings.party,
+        federation=settings.federation,
+        secret=_read_secret(settings.proxy_secret),
+        verifier=verifier,
+        guard=guard,
+        metrics=metrics,
+    )
+    local = LocalService(mailbox, party=settings.party, verifier=verifier, metrics=metrics)
+    async with AsyncExitStack() as stack:
+        for address, handlers in ((settings.peer, peer.handlers()), (settings.local, local.handlers())):
+            server = await start_server(address, [handlers])
+            stack.push_async_callback(server.stop, _GRACE_S)
+        await stack.enter_async_context(_watching(guard))
+        yield
+        mailbox.end_waiting()
+
+
+@asynccontextmanager
+async def _watching(guard: StreamGuard) -> AsyncIterator[None]:
+    watcher = asyncio.create_task(guard.watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+
+
+def _read_secret(path: Path) -> Secret:
+    try:
+        return Secret(path.read_text().strip())
+    except FileNotFoundError as exc:
+        raise ConfigurationError(
+            f"{path}: there is no such secret", hint="Run generate_config.py again and deploy the party."
+        ) from exc
