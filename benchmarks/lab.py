@@ -121,7 +121,7 @@ def main() -> None:
     started: list[float] = []
     with lab("separate", started) as outputs:
         figures = [
-            Figure("bundles generated → two parties healthy and verified", started[0], "s", 5, note="FLARE 18.7, Flower 17.5"),
+            Figure("bundles generated → two parties healthy and verified", started[0], "s", 5, note="FLARE 18.7 s"),
             Figure("idle party, separate processes (PSS)", max(pss_mib(outputs, p) for p in PARTIES), "MiB", 300),
             Figure("toy job, submit → sum, data_num 1000, median of 20", median_s(lambda: toy(outputs), 20), "s", 0.5,
                    note="whole script; FLARE 10.9, FATE 8.8 + 4-24"),

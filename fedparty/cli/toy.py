@@ -98,7 +98,9 @@ class Toy:
     type=click.Path(path_type=Path),
     help="Where generate_config.py wrote; the guest's home is sought in its folder deployed/.",
 )
-def toy(words: Sequence[str], data_num: int, partition: int, timeout_s: float, cores: float, outputs: Path | None) -> None:
+def toy(
+    words: Sequence[str], data_num: int, partition: int, timeout_s: float, cores: float, outputs: Path | None
+) -> None:
     """Compute a secure sum, to see that the parties can work together.
 
     Each party has the value 1 DATA_NUM times; no party sees more of another's values than random numbers, and the guest

@@ -57,6 +57,15 @@ class Peers:
     def __init__(self, egress: Channel, patience_s: float) -> None:
         self._egress = egress
         self._patience_s = patience_s
+        self._unanswered: dict[JobId, dict[PartyId, RpcError]] = {}
+
+    def unanswered(self, job: JobId) -> RpcError | None:
+        """Return the last error of a call of this job that is being repeated, or None while all are answered."""
+        return next(iter(self._unanswered.get(job, {}).values()), None)
+
+    def forget(self, job: JobId) -> None:
+        """Drop what is known of a job that has ended."""
+        self._unanswered.pop(job, None)
 
     async def prepare(self, to: PartyId, job: Job, run: TaskRun) -> None:
         """Ask a party for its part in an attempt.
@@ -124,9 +133,11 @@ class Peers:
                 async with aclosing(self._reports(to, run)) as reports:
                     async for report in reports:
                         broken_at, backoff_s = 0.0, _BACKOFF_S
+                        self._answered(to, run.job)
                         yield report
                 return
             except RpcError as exc:
+                self._met(to, run.job, exc)
                 broken_at = broken_at or time.monotonic()
                 if not catalogue.is_retryable(exc) or time.monotonic() - broken_at >= self._patience_s:
                     raise
@@ -158,12 +169,20 @@ class Peers:
                 if exc.code == "CORES_TAKEN":
                     return exc
                 known = known if known and exc.code == "DEADLINE" else exc  # silence says less than a reason
+                self._met(to, job, known)
                 raise known from None
 
         answer = await retrying(attempt, deadline=deadline)
+        self._answered(to, job)
         if isinstance(answer, RpcError):
             raise answer
         return answer
+
+    def _met(self, to: PartyId, job: JobId, error: RpcError) -> None:
+        self._unanswered.setdefault(job, {})[to] = error
+
+    def _answered(self, to: PartyId, job: JobId) -> None:
+        self._unanswered.get(job, {}).pop(to, None)
 
     async def _once(
         self,

@@ -82,12 +82,20 @@ class JobRun:
             async with asyncio.timeout(self._job.deadline_at - time.time()):
                 await self._run_tasks()
         except TimeoutError:
-            limit_s = self._job.deadline_at - self._job.created_at
-            waited = f"; it waited for cores: {self._waits_for}" if self._waits_for else ""
-            return Outcome(State.TIMEOUT, f"the job did not end within {limit_s:.6g} s{waited}", _TIMEOUT_HINT)
+            return self._timed_out()
         except _Ended as exc:
             return exc.verdict()
+        finally:
+            self._peers.forget(self._job.id)
         return Outcome(State.SUCCESS)
+
+    def _timed_out(self) -> Outcome:
+        """Return the verdict at the deadline, with what the job was waiting for."""
+        error = f"the job did not end within {self._job.deadline_at - self._job.created_at:.6g} s"
+        if unanswered := self._peers.unanswered(self._job.id):
+            return Outcome(State.TIMEOUT, f"{error}; {unanswered.message}", unanswered.hint)
+        waited = f"; it waited for cores: {self._waits_for}" if self._waits_for else ""
+        return Outcome(State.TIMEOUT, error + waited, _TIMEOUT_HINT)
 
     async def _run_tasks(self) -> None:
         known = await self._store.role_runs(self._job.id)

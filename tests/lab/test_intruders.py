@@ -207,9 +207,8 @@ def test_a_third_party_can_neither_write_nor_read_in_a_job(lab: Laboratory) -> N
                 job=run.job, task=run.task, attempt=1, tag="share.0", sender=str(guest), receiver=str(host)
             )
         ).SerializeToString()
+        metadata = [("authorization", f"Bearer {forged_token(lab, run, host)}")]
         with grpc.insecure_channel(f"unix:{socket}") as channel, pytest.raises(grpc.RpcError) as refused:
-            token = forged_token(lab, run, host)
-            metadata = [("authorization", f"Bearer {token}")]
             next(channel.unary_stream("/fedparty.v1.local.Mailbox/Receive")(request, metadata=metadata, timeout=10))
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED, refused.value
 

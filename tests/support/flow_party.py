@@ -339,6 +339,17 @@ class FlowParty:
                     return now
                 await self.call(lambda session, now=now: session._show(job, {"wait_s": 1, "known_state": now.state}))
 
+    async def until_started(self, job: str, attempt: int, timeout_s: float = 10) -> None:
+        """Return once all of this party's roles run in an attempt."""
+
+        def has_started(status: JobStatus) -> bool:
+            own = [task for task in status.tasks if task.attempt == attempt and task.party == self.party]
+            return bool(own) and all(task.state == "running" for task in own)
+
+        async with asyncio.timeout(timeout_s):
+            while not has_started(await self.call(lambda session: session.job(job))):  # noqa: ASYNC110 - as below
+                await asyncio.sleep(0.02)
+
     async def free_cores(self) -> float:
         return float((await self.call(lambda session: session.party())).free_cores)
 

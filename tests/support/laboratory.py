@@ -72,7 +72,10 @@ class Laboratory:
                 proxy, rest = free_ports(2)
                 self.ports[party] = (proxy, rest)
         lines = ["engine=process", f"service_layout={self.layout}"]
-        lines += [f"partylist=({' '.join(self.parties)})", f"partyiplist=({' '.join('127.0.0.1' for _ in self.parties)})"]
+        lines += [
+            f"partylist=({' '.join(self.parties)})",
+            f"partyiplist=({' '.join('127.0.0.1' for _ in self.parties)})",
+        ]
         if self.exchange:
             self.exchange_port = self.exchange_port or free_ports(1)[0]
             lines += ["exchangeip=127.0.0.1", f"exchange_port={self.exchange_port}"]
