@@ -9,12 +9,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-import grpc.aio
 from google.protobuf.message import Message
 
 from fedparty.federation import names
-from fedparty.federation.local_service import SERVICE
-from fedparty.rpc import catalogue, channels
+from fedparty.rpc import calls, channels
 from fedparty.rpc.v1 import local_pb2
 from fedparty.types import JobId, Member, TaskRun
 
@@ -34,7 +32,7 @@ class MailboxClient:
         How long a call is repeated.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, token: Callable[[], str], timeout_s: float = 10.0) -> None:
+    def __init__(self, channel: calls.Channel, token: Callable[[], str], timeout_s: float = 10.0) -> None:
         self._channel = channel
         self._token = token
         self._timeout_s = timeout_s
@@ -71,19 +69,17 @@ class MailboxClient:
         return await self._call("Stats", local_pb2.StatsRequest(), local_pb2.StatsReply)
 
     async def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
-        call = self._channel.unary_unary(
-            f"/{SERVICE}/{method}",
-            request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=reply.FromString,
-        )
         deadline = time.monotonic() + self._timeout_s
 
         async def attempt() -> Reply:
-            try:
-                metadata = channels.bearer(self._token())
-                answer: Reply = await call(request, timeout=channels.remaining_s(deadline), metadata=metadata)
-            except grpc.aio.AioRpcError as exc:
-                raise catalogue.from_rpc_error(exc, unavailable="MAILBOX_DOWN") from exc
-            return answer
+            return await calls.call(
+                self._channel,
+                f"/{names.LOCAL_SERVICE}/{method}",
+                request,
+                reply,
+                metadata=channels.bearer(self._token()),
+                timeout_s=channels.remaining_s(deadline),
+                unavailable="MAILBOX_DOWN",
+            )
 
         return await channels.retrying(attempt, deadline=deadline)

@@ -85,17 +85,17 @@ class Delivery:
             if is_busy and batch_bytes < _BATCH_BYTES and missing:
                 continue
             await self._written()
-            self._write(batch, batch_bytes)
+            self._write(batch)
             batch, batch_bytes = [], 0
 
-    def _write(self, batch: list[bytes], size_bytes: int) -> None:
+    def _write(self, batch: list[bytes]) -> None:
         self._writing = self._start(lambda: self._writer.append(batch))
-        self._writing.add_done_callback(lambda done: self._on_written(done, size_bytes))
+        self._writing.add_done_callback(lambda done: self._on_written(done, batch))
 
-    def _on_written(self, done: asyncio.Future[Any], size_bytes: int) -> None:
+    def _on_written(self, done: asyncio.Future[Any], batch: list[bytes]) -> None:
         if done.cancelled() or done.exception() is not None:
             return
-        self._object.grow(size_bytes)
+        self._object.grow(batch)
         available = self._object.available_bytes
         is_syncing = self._syncing is not None and not self._syncing.done()
         if available - self._synced_bytes >= _SYNC_BYTES and not is_syncing:

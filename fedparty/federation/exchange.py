@@ -6,15 +6,14 @@ Owns repeating, deadlines and saying which hop failed. Does not own tags or role
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeVar
 
-import grpc.aio
-
 from fedparty.errors import RpcError
-from fedparty.federation import local_service, names, peer_service
-from fedparty.rpc import catalogue, channels, encoding, stream
+from fedparty.federation import names
+from fedparty.rpc import calls, catalogue, channels, encoding, stream
 from fedparty.rpc.v1 import local_pb2
 from fedparty.rpc.v1.peer_pb2 import DeliverHeader
 from fedparty.types import ObjectName
@@ -97,26 +96,27 @@ class ObjectExchange:
         return await _Repetition(what, "RECEIVE_TIMEOUT", deadline).run(lambda: self._receive(name, deadline))
 
     async def _deliver(self, name: ObjectName, header: DeliverHeader, data: memoryview, deadline: float) -> None:
-        call = self._egress.stream_unary(f"/{peer_service.SERVICE}/Deliver", None, None)
-        try:
-            await call(
-                stream.messages(header, data),
-                timeout=channels.remaining_s(deadline),
-                metadata=channels.to_party(name.receiver.party, name.run.job),
-            )
-        except grpc.aio.AioRpcError as exc:
-            raise catalogue.from_rpc_error(exc, unavailable="PROXY_DOWN") from exc
+        await calls.send_stream(
+            self._egress,
+            f"/{names.PEER_SERVICE}/Deliver",
+            stream.messages(header, data),
+            metadata=channels.to_party(name.receiver.party, name.run.job),
+            timeout_s=channels.remaining_s(deadline),
+            unavailable="PROXY_DOWN",
+        )
 
     async def _receive(self, name: ObjectName, deadline: float) -> object:
-        call = self._mailbox.unary_stream(f"/{local_service.SERVICE}/Receive", None, None)
-        request = local_pb2.ReceiveRequest(name=names.message_of(name)).SerializeToString()
-        messages = call(request, timeout=channels.remaining_s(deadline), metadata=channels.bearer(self._token))
-        try:
-            return await stream.read_value(aiter(messages))
-        except grpc.aio.AioRpcError as exc:
-            raise catalogue.from_rpc_error(exc, unavailable="MAILBOX_DOWN") from exc
-        finally:
-            messages.cancel()
+        messages: AsyncGenerator[bytes] = calls.read_stream(
+            self._mailbox,
+            f"/{names.LOCAL_SERVICE}/Receive",
+            local_pb2.ReceiveRequest(name=names.message_of(name)),
+            None,
+            metadata=channels.bearer(self._token),
+            timeout_s=channels.remaining_s(deadline),
+            unavailable="MAILBOX_DOWN",
+        )
+        async with aclosing(messages):
+            return await stream.read_value(messages)
 
 
 class _Repetition:

@@ -6,9 +6,6 @@ Owns `fedparty.v1.local.Mailbox` and who may call it. Does not own storing.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
-
-import grpc
 
 from fedparty.crypto.tokens import TokenVerifier
 from fedparty.federation import names
@@ -16,11 +13,10 @@ from fedparty.federation.mailbox import Mailbox
 from fedparty.federation.metrics import MailboxMetrics
 from fedparty.rpc import catalogue, server
 from fedparty.rpc.channels import bearer_of
-from fedparty.rpc.server import Context
+from fedparty.rpc.server import Context, Handlers
 from fedparty.rpc.v1 import local_pb2
 from fedparty.types import ObjectName, PartyId
 
-SERVICE = "fedparty.v1.local.Mailbox"
 SCOPE = "mailbox"
 """Of the service tokens that are accepted."""
 
@@ -40,10 +36,10 @@ class LocalService:
         self._verifier = verifier
         self._metrics = metrics
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> Handlers:
         """Return what a server serves."""
         return server.service(
-            SERVICE,
+            names.LOCAL_SERVICE,
             {
                 "Register": server.unary(local_pb2.RegisterRequest, self._register),
                 "Close": server.unary(local_pb2.CloseRequest, self._close),

@@ -217,13 +217,16 @@ class Mailbox:
         offset, size = 0, spooled.header.size_bytes
         descriptor = None
         while offset < size:
-            end = min(await spooled.more_than(offset), offset + _READ_BYTES)
+            available = await spooled.more_than(offset)
             spooled.check()
-            descriptor = descriptor or spooled.open()
-            chunks = await self._blocking(_reader(descriptor, spooled.data_offset + offset, end - offset))
+            chunks = spooled.recent(offset)
+            if not chunks:
+                descriptor = descriptor or spooled.open()
+                count = min(available - offset, _READ_BYTES)
+                chunks = await self._blocking(_reader(descriptor, spooled.data_offset + offset, count))
             for chunk in chunks:
                 yield chunk
-            offset = end
+                offset += len(chunk)
             spooled.read_bytes = max(spooled.read_bytes, offset)
 
     def _reserve(self, run: RegisteredRun, spooled: SpooledObject) -> None:

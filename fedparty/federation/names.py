@@ -1,4 +1,4 @@
-"""Names of objects and runs: between the wire's messages, the domain's types, and the spool's file names.
+"""Names of services, objects and runs: between the wire's messages, the domain's types and the spool's files.
 
 Owns what is a well-formed name. Does not own who may use it.
 """
@@ -12,6 +12,8 @@ from fedparty.rpc import catalogue
 from fedparty.rpc.v1 import peer_pb2
 from fedparty.types import TASK_NAME, JobId, Member, ObjectName, TaskRun, parse_job_id
 
+PEER_SERVICE = "fedparty.v1.peer.Mailbox"
+LOCAL_SERVICE = "fedparty.v1.local.Mailbox"
 MAX_TAG_BYTES = 1024
 
 

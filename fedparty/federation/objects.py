@@ -7,13 +7,17 @@ Everything here lives on one event loop; between two awaits nothing changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from fedparty.errors import RpcError
 from fedparty.federation.spool import Descriptor, SpoolFile, SpoolWriter, spool_bytes
 from fedparty.rpc.breaking import Breakable
 from fedparty.rpc.v1.peer_pb2 import DeliverHeader
 from fedparty.types import Member, TaskRun
+
+_RECENT_BYTES = 8 << 20
 
 
 class Signal:
@@ -58,6 +62,8 @@ class SpooledObject:
         self.error: RpcError | None = None
         self._source = source
         self._changed = Signal()
+        self._recent: deque[bytes] = deque()
+        self._recent_start = 0
         if isinstance(source, SpoolFile):
             self.available_bytes = header.size_bytes
             self.checksum = source.checksum
@@ -86,10 +92,26 @@ class SpooledObject:
             raise FileNotFoundError("nothing of it is written yet")
         return self._source.descriptor
 
-    def grow(self, size_bytes: int) -> None:
-        """Note that so many more bytes can be read."""
-        self.available_bytes += size_bytes
+    def grow(self, chunks: Sequence[bytes]) -> None:
+        """Note that these chunks were written; the last ones are kept for readers that are close behind."""
+        self.available_bytes += sum(map(len, chunks))
+        self._recent.extend(chunks)
+        while self.available_bytes - self._recent_start > _RECENT_BYTES:
+            self._recent_start += len(self._recent.popleft())
         self._changed.fire()
+
+    def recent(self, offset: int) -> list[bytes]:
+        """Return the chunks from `offset` on where these are still in memory, else nothing."""
+        start = self._recent_start
+        for number, chunk in enumerate(self._recent):
+            if start == offset:
+                return list(islice(self._recent, number, None))
+            start += len(chunk)
+        return []
+
+    def _forget_recent(self) -> None:
+        self._recent.clear()
+        self._recent_start = self.available_bytes
 
     def set_whole(self, checksum: bytes) -> None:
         """Note that every byte can be read and is right."""
@@ -99,12 +121,14 @@ class SpooledObject:
     def set_on_disk(self, file: SpoolFile) -> None:
         """Note that it is safe."""
         self._source = file
+        self._forget_recent()
         self._changed.fire()
 
     def fail(self, error: RpcError) -> None:
         """Give it up: readers and the delivery end with `error`; the first one counts."""
         if self.error is None:
             self.error = error
+            self._forget_recent()
             self.delivery.break_off(error)
             self._changed.fire()
 

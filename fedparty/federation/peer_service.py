@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
-
-import grpc
 
 from fedparty.crypto.tokens import TokenVerifier
 from fedparty.errors import RpcError
@@ -19,12 +16,10 @@ from fedparty.federation.metrics import MailboxMetrics
 from fedparty.rpc import catalogue, server
 from fedparty.rpc.identity import Caller, StreamGuard, caller_of
 from fedparty.rpc.logging import log_context
-from fedparty.rpc.server import Context
+from fedparty.rpc.server import Context, Handlers
 from fedparty.rpc.stream import next_message
 from fedparty.rpc.v1.peer_pb2 import DeliverHeader, DeliverReply
 from fedparty.types import ObjectName, PartyId, Secret
-
-SERVICE = "fedparty.v1.peer.Mailbox"
 
 _HEADER_TIMEOUT_S = 30.0
 
@@ -59,9 +54,9 @@ class PeerService:
         self._guard = guard
         self._metrics = metrics
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> Handlers:
         """Return what a server serves."""
-        return server.service(SERVICE, {"Deliver": server.raw_client_stream(self._deliver)})
+        return server.service(names.PEER_SERVICE, {"Deliver": server.raw_client_stream(self._deliver)})
 
     async def _deliver(self, messages: AsyncIterator[bytes], context: Context) -> DeliverReply:
         try:

@@ -1,11 +1,11 @@
-"""Calls to services: one message each way, or one answered by a stream; they fail with `RpcError`.
+"""Calls to services: one message each way, or a stream in one direction; they fail with `RpcError`.
 
 Owns how a call is made and its errors translated. Does not own repeating it (`channels.retrying`), nor who answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import TypeVar
 
 import grpc.aio
@@ -58,10 +58,11 @@ async def read_stream(
     channel: Channel,
     method: str,
     request: Message,
-    read: Callable[[bytes], Item],
+    read: Callable[[bytes], Item] | None,
     *,
     metadata: Metadata,
     unavailable: str,
+    timeout_s: float | None = None,
 ) -> AsyncGenerator[Item]:
     """Yield the answers to one message, each as `read` reads it; leaving the loop ends the call.
 
@@ -71,7 +72,7 @@ async def read_stream(
         The call failed.
     """
     made = channel.unary_stream(method, request_serializer=_serialize, response_deserializer=read)
-    answers = made(request, metadata=metadata)
+    answers = made(request, metadata=metadata, timeout=timeout_s)
     try:
         async for answer in answers:
             yield answer
@@ -79,6 +80,23 @@ async def read_stream(
         raise catalogue.from_rpc_error(exc, unavailable=unavailable) from exc
     finally:
         answers.cancel()
+
+
+async def send_stream(
+    channel: Channel, method: str, messages: Iterator[bytes], *, metadata: Metadata, timeout_s: float, unavailable: str
+) -> None:
+    """Send messages as they are, and return when they were answered.
+
+    Raises
+    ------
+    RpcError
+        The call failed.
+    """
+    made = channel.stream_unary(method, None, None)
+    try:
+        await made(messages, metadata=metadata, timeout=timeout_s)
+    except grpc.aio.AioRpcError as exc:
+        raise catalogue.from_rpc_error(exc, unavailable=unavailable) from exc
 
 
 def _serialize(message: Message) -> bytes:

@@ -21,7 +21,10 @@ HINT_KEY = "fedparty-hint-bin"
 """Trailing metadata with a hint that differs from the catalogue's, UTF-8."""
 
 _CODED = re.compile(r"\[([A-Z][A-Z0-9_]*)\] ?(.*)", re.DOTALL)
-_BROKEN_STREAM = re.compile(r"RST_STREAM|GOAWAY|[Ss]ocket closed|[Ss]tream removed|[Cc]onnection reset")
+# The last one is what grpc.aio says of a write that came after the server's answer, which it then does not tell.
+_BROKEN_STREAM = re.compile(
+    r"RST_STREAM|GOAWAY|[Ss]ocket closed|[Ss]tream removed|[Cc]onnection reset|Internal error from Core"
+)
 
 
 @dataclass(frozen=True)

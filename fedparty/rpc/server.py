@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -21,6 +21,7 @@ from fedparty.rpc.channels import COMMON_OPTIONS
 logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Handlers: TypeAlias = "grpc.GenericRpcHandler[Any, Any]"
 Request = TypeVar("Request", bound=Message)
 
 _SERVER_OPTIONS = (

@@ -5,12 +5,14 @@ Owns the order of messages of ``peer.Mailbox/Deliver`` and ``local.Mailbox/Recei
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import io
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
+import numpy as np
 import xxhash
 
 from fedparty.errors import RpcError
@@ -21,6 +23,7 @@ from fedparty.rpc.v1.peer_pb2 import DeliverHeader, DeliverTrailer
 CHUNK_BYTES = 1 << 20
 CHECKSUM_BYTES = 16
 
+_BATCH_CHUNKS = 4
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
@@ -61,18 +64,35 @@ async def read_value(stream: AsyncIterator[bytes]) -> object:
     """
     header = parse(DeliverHeader, await next_message(stream))
     sink = _ArraySink(header) if header.encoding == "ndarray" else _BytesSink(header)
-    checksum = xxhash.xxh3_128()
-    missing = header.size_bytes
-    while missing > 0:
-        chunk = await next_message(stream)
-        checksum.update(chunk)
-        missing -= len(chunk)
-        if missing >= 0:
-            sink.write(chunk)
+    await _fill(sink, header.size_bytes, stream)
     trailer = parse(DeliverTrailer, await next_message(stream))
-    if missing < 0 or trailer.checksum != checksum.digest():
-        raise damaged("size or checksum of an object do not fit its bytes")
+    if trailer.checksum != sink.checksum.digest():
+        raise damaged("an object's checksum does not fit its bytes")
     return sink.value()
+
+
+async def _fill(sink: _Sink, size_bytes: int, stream: AsyncIterator[bytes]) -> None:
+    """Give a sink its chunks: a thread takes those of a large object while the next ones arrive."""
+    writing: asyncio.Future[None] | None = None
+    batch: list[bytes] = []
+    missing = size_bytes
+    while missing > 0:
+        batch.append(await next_message(stream))
+        missing -= len(batch[-1])
+        if missing < 0 or not batch[-1]:
+            raise damaged("an object's chunks do not add up to its size")
+        is_busy = writing is not None and not writing.done()
+        if is_busy and len(batch) < _BATCH_CHUNKS and missing:
+            continue
+        if writing is not None:
+            await writing
+        if size_bytes <= CHUNK_BYTES:
+            sink.write(batch)
+        else:
+            writing = asyncio.get_running_loop().run_in_executor(None, sink.write, batch)
+        batch = []
+    if writing is not None:
+        await writing
 
 
 async def next_message(stream: AsyncIterator[bytes]) -> bytes:
@@ -94,34 +114,57 @@ def damaged(message: str) -> RpcError:
     return catalogue.error("CHECKSUM_MISMATCH", message)
 
 
-class _ArraySink:
+class _Sink(ABC):
+    """Where the bytes of an object are put together."""
+
+    def __init__(self) -> None:
+        self.checksum = xxhash.xxh3_128()
+
+    def write(self, chunks: list[bytes]) -> None:
+        """Take the next bytes; may run in a thread, one call at a time."""
+        for chunk in chunks:
+            self.checksum.update(chunk)
+            self._write(chunk)
+
+    @abstractmethod
+    def value(self) -> object:
+        """Return the value, once all bytes are there."""
+
+    @abstractmethod
+    def _write(self, chunk: bytes) -> None: ...
+
+
+class _ArraySink(_Sink):
     """Fills a NumPy array."""
 
     def __init__(self, header: DeliverHeader) -> None:
+        super().__init__()
         self._array = encoding.new_array(header)
-        self._view = encoding.bytes_of(self._array)
+        self._bytes = np.frombuffer(encoding.bytes_of(self._array), np.uint8)
         self._filled = 0
 
-    def write(self, chunk: bytes) -> None:
-        self._view[self._filled : self._filled + len(chunk)] = chunk
-        self._filled += len(chunk)
-
-    def value(self) -> Any:
+    def value(self) -> object:
         return self._array
 
+    def _write(self, chunk: bytes) -> None:
+        end = self._filled + len(chunk)
+        np.copyto(self._bytes[self._filled : end], np.frombuffer(chunk, np.uint8))  # without the interpreter's lock
+        self._filled = end
 
-class _BytesSink:
+
+class _BytesSink(_Sink):
     """Grows a bytes object; `io.BytesIO` hands it out without a copy."""
 
     def __init__(self, header: DeliverHeader) -> None:
+        super().__init__()
         if header.encoding not in ("bytes", "msgpack"):
             raise catalogue.error("BAD_REQUEST", f"an object of the unknown encoding {header.encoding!r}")
         self._is_packed = header.encoding == "msgpack"
         self._data = io.BytesIO()
 
-    def write(self, chunk: bytes) -> None:
-        self._data.write(chunk)
-
     def value(self) -> object:
         data = self._data.getvalue()
         return encoding.decode_msgpack(data) if self._is_packed else data
+
+    def _write(self, chunk: bytes) -> None:
+        self._data.write(chunk)

@@ -32,6 +32,7 @@ class FakeEngine:
     is_damaged: bool = False
     sick: tuple[str, ...] = ()
     sums: dict[tuple[str, ...], str] = field(default_factory=dict)
+    name: str = "process"
     rest_url: str | None = None
     logs: str = "logs"
     lock_place: str = "here"

@@ -24,7 +24,7 @@ from proxy_party import ProxyHome, eventually
 
 from fedparty.crypto.keys import generate_key, key_to_pem
 from fedparty.crypto.tokens import TokenSigner
-from fedparty.federation import local_service, names, peer_service
+from fedparty.federation import names
 from fedparty.federation.client import MailboxClient
 from fedparty.federation.service import serve
 from fedparty.pki.authority import Authority
@@ -194,7 +194,7 @@ class MailboxParty:
         token = self.keys.task_token(name.run, name.receiver) if token is None else token
         request = local_pb2.ReceiveRequest(name=names.message_of(name)).SerializeToString()
         async with channels.open_channel(self.settings.local) as channel:
-            call = channel.unary_stream(f"/{local_service.SERVICE}/Receive", None, None)
+            call = channel.unary_stream(f"/{names.LOCAL_SERVICE}/Receive", None, None)
             try:
                 async for message in call(request, metadata=channels.bearer(token), timeout=timeout_s):
                     yield message
@@ -236,7 +236,7 @@ class DeliverCall:
     metadata: tuple[tuple[str, str], ...]
 
     async def __call__(self, messages: object, timeout_s: float = 30) -> None:
-        call = self.channel.stream_unary(f"/{peer_service.SERVICE}/Deliver", None, None)
+        call = self.channel.stream_unary(f"/{names.PEER_SERVICE}/Deliver", None, None)
         try:
             await call(messages, metadata=self.metadata, timeout=timeout_s)
         except grpc.aio.AioRpcError as exc:
