@@ -33,12 +33,13 @@ lab: $(VENV)/.runtime ## Two parties as local processes, verified.
 	$(RUN) deploy.py all --engine process $(LAB)
 
 lab-down: $(VENV)/.runtime ## Stop the lab; its data stays.
-	$(RUN) deploy.py all --delete $(LAB)
+	$(RUN) deploy.py all --delete --engine process $(LAB)
 
 stop: lab-down
 
-test: $(VENV)/.develop ## Every test tier that this machine can run.
-	$(RUN) -m pytest -m "not matrix" $(PYTEST)
+test: $(VENV)/.develop ## Every test tier that this machine can run, each with its time.
+	$(RUN) -m pytest -n 4 tests/unit tests/protocol $(PYTEST)
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not matrix" tests/lab $(PYTEST)
 
 check: $(VENV)/.develop ## Style, types, layers.
 	$(BIN)/ruff check .
@@ -53,7 +54,7 @@ bench: $(VENV)/.develop ## Each figure of the README, beside its peer or limit.
 	@for each in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do $(RUN) $$each || exit 1; done
 
 faults: $(VENV)/.develop ## The whole matrix of what is broken on purpose.
-	$(RUN) -m pytest -m matrix $(PYTEST)
+	$(RUN) -m pytest -m matrix tests/lab $(PYTEST)
 
 images:
 	@echo "container images come with the next release; today the services run as local processes: make lab" >&2

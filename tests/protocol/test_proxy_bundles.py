@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from envoy_validation import validate_envoy
+from ports import free_port
 from proxy_certificates import CertificateMaker
 from proxy_echo import echoing
-from proxy_party import DELIVER, ProxyHome, free_port, refusal, running
+from proxy_party import DELIVER, ProxyHome, refusal, running
 
 from fedparty import config, generate
 from fedparty.types import party_uri

@@ -6,9 +6,10 @@ import re
 
 import grpc
 import pytest
+from ports import free_port
 from proxy_certificates import CertificateMaker
 from proxy_echo import EchoServices, echoing
-from proxy_party import DELIVER, SUPERVISE, ProxyHome, free_port, peer_of, refusal, running
+from proxy_party import DELIVER, SUPERVISE, ProxyHome, peer_of, refusal, running
 
 from fedparty.rpc.catalogue import CATALOGUE
 from fedparty.types import party_uri

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,19 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUCCESS = "success to calculate secure_sum, it is 2000.0"
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("FEDPARTY_")}
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` TCP ports that are free now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @dataclass

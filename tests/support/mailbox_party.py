@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from proxy_party import ProxyHome, eventually
 
 from fedparty.crypto.keys import generate_key, key_to_pem
 from fedparty.crypto.tokens import TokenSigner
+from fedparty.errors import RpcError
 from fedparty.federation import names
 from fedparty.federation.client import MailboxClient
 from fedparty.federation.service import serve
@@ -169,7 +170,7 @@ class MailboxParty:
         encoded = encoding.encode(value)
         header = header_of(name, encoded, self.keys.task_token(name.run, name.sender) if token is None else token)
         async with self.delivering(caller, headers) as call:
-            await call(stream.messages(header, encoded.data))
+            await call(list(stream.messages(header, encoded.data)))
 
     @asynccontextmanager
     async def delivering(self, caller: str, headers: dict[str, str] | None = None) -> AsyncIterator[DeliverCall]:
@@ -235,7 +236,16 @@ class DeliverCall:
     channel: grpc.aio.Channel
     metadata: tuple[tuple[str, str], ...]
 
-    async def __call__(self, messages: object, timeout_s: float = 30) -> None:
+    async def __call__(self, messages: AsyncIterator[bytes] | Sequence[bytes], timeout_s: float = 30) -> None:
+        """Call once; where the messages can be sent again, until gRPC shows the server's own status."""
+        while True:
+            try:
+                return await self._call(messages, timeout_s)
+            except RpcError as exc:
+                if exc.code != "CONNECTION_LOST" or not isinstance(messages, Sequence):
+                    raise
+
+    async def _call(self, messages: object, timeout_s: float) -> None:
         call = self.channel.stream_unary(f"/{names.PEER_SERVICE}/Deliver", None, None)
         try:
             await call(messages, metadata=self.metadata, timeout=timeout_s)

