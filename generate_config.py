@@ -3,10 +3,11 @@
 
 import sys
 
-try:
-    from fedparty.cli.main import main
-except ModuleNotFoundError as missing:
-    sys.exit(f"{missing.name} is not installed for {sys.executable}: run `make lab` once, then `. .venv/bin/activate`")
-
 if __name__ == "__main__":
-    sys.exit(main(["generate", *sys.argv[1:]]))
+    try:
+        from fedparty.cli.main import main
+
+        sys.exit(main(["generate", *sys.argv[1:]]))
+    except ModuleNotFoundError as missing:
+        advice = "run `make lab` once, then `. .venv/bin/activate`"
+        sys.exit(f"{missing.name} is not installed for {sys.executable}: {advice}")

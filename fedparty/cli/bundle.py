@@ -19,7 +19,10 @@ def bundle() -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--fingerprint", help="The federation's fingerprint as it was given out of band.")
 def verify(folder: Path, fingerprint: str | None) -> None:
-    """Check every file of a bundle, its signature and, if given, the federation's fingerprint."""
+    """Check every file of a bundle, its signature and, if given, the federation's fingerprint.
+
+    FOLDER is an unpacked bundle: tar -xzf confs-<id>.tar.gz
+    """
     from fedparty.deploy.bundle import read_bundle
     from fedparty.pki import manifest
 

@@ -20,6 +20,7 @@ import click
 from fedparty.cli import console
 from fedparty.cli.main import comes_later
 from fedparty.config import load
+from fedparty.deploy.bundle import PROXY
 from fedparty.deploy.commands import TOY_EXAMPLE
 from fedparty.deploy.deployer import Deployer
 from fedparty.deploy.engine import Engine
@@ -64,20 +65,29 @@ def engine_option(function: Decorated) -> Decorated:
 @click.option("--no-verify", "is_unverified", is_flag=True, help="Do not run the toy job.")
 @click.option("--delete", "is_deleted", is_flag=True, help="Stop the parties.")
 @click.option("--purge", "is_purged", is_flag=True, help="With --delete: remove all that was deployed, data included.")
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to get healthy.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+    help="Seconds to get healthy.",
+)  # fmt: skip
 @click.option("--serving", "is_serving", is_flag=True, hidden=True)
 @click.option("--training", "is_training", is_flag=True, hidden=True)
 def deploy(
     targets: Sequence[str], conf: Path, outputs: Path, engine: str | None, is_dry: bool, is_unverified: bool,
     is_deleted: bool, is_purged: bool, timeout_s: float, is_serving: bool, is_training: bool,
 ) -> int:  # fmt: skip
-    """Put bundles in place, start them, wait until healthy, and prove by the toy job that they work."""
+    """Put bundles in place, start them, wait until healthy, and prove by the toy job that they work.
+
+    \b
+    python deploy.py all                        the same as: fedparty deploy all
+    python deploy.py status | logs | verify     commands of their own, with their own --help
+    python deploy.py all --delete               stop; add --purge to remove the data too
+    """
     if is_serving:
         raise comes_later("online serving")
     if is_purged and not is_deleted:
         raise click.UsageError("--purge goes with --delete.")
     asked = _require(targets)
-    where = Where(conf, outputs, engine, is_deployed=is_deleted)
+    where = Where(conf, outputs, engine, is_deployed=is_deleted, is_left_over_meant=is_deleted and not is_purged)
     if is_dry and is_deleted:
         report = where.run(asked, lambda deployer: deployer.status())
         return _finish(where, replace(report, notes=(*report.notes, "A dry run: nothing was stopped.")))
@@ -134,7 +144,8 @@ def logs(
     selection = Where(conf, outputs, engine, is_deployed=True).select([party])
     with suppress(KeyboardInterrupt):  # how following ends
         for found in selection.engines:
-            asyncio.run(_follow(found, [service] if service else found.services, lines, is_followed=is_followed))
+            names = [service] if service else found.services or [PROXY]  # where there are none, it says why
+            asyncio.run(_follow(found, names, lines, is_followed=is_followed))
     return 0
 
 
@@ -146,11 +157,19 @@ class Where:
     outputs: Path
     engine: str | None
     is_deployed: bool = False
+    is_left_over_meant: bool = False
 
     def select(self, targets: Sequence[str]) -> Selection:
         """Return the asked parties."""
         federation = load(self.conf).federation
-        return select(federation, targets, self.outputs, engine=self.engine, is_deployed=self.is_deployed)
+        return select(
+            federation,
+            targets,
+            self.outputs,
+            engine=self.engine,
+            is_deployed=self.is_deployed,
+            is_left_over_meant=self.is_left_over_meant,
+        )
 
     def run(self, targets: Sequence[str], action: Callable[[Deployer], Coroutine[Any, Any, Report]]) -> Report:
         """Do something to the asked parties while its progress is shown."""

@@ -43,7 +43,8 @@ def generate(conf: Path, outputs: Path, engine: str | None, is_dry: bool) -> int
         goes = "would be removed, its keys would stay" if is_dry else "is removed, its keys stay"
         kept = outputs / "parties" / change.party
         click.echo(f"{change.party} is not in {conf} any more: its bundle {goes} in {kept}")
-        click.echo(f"If it runs, that does not stop it. To cut it off: fedparty pki revoke {change.party}\n")
+        click.echo(f"If it runs, that does not stop it. On this machine: python deploy.py {change.party} --delete")
+        click.echo(f"Elsewhere, to cut it off: fedparty pki revoke {change.party}\n")
 
     report = run(loaded.federation, outputs, engine=engine, dry_run=is_dry, announce=announce)
     _show_table(_rows(report))

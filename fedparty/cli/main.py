@@ -99,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_verbose:
             raise
         return _show(exc)
+    except OSError as exc:
+        if is_verbose:
+            raise
+        return _show(FedpartyError(": ".join(str(each) for each in (exc.filename, exc.strerror or exc) if each)))
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code

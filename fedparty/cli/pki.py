@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from fedparty.cli.deploy import engine_option, places
+from fedparty.cli.deploy import Where, engine_option, places
 from fedparty.config import Federation, load
 from fedparty.deploy.live import push_live
 from fedparty.generate import Report, State, run
@@ -48,7 +48,14 @@ def pki() -> None:
     show_default=True,
     help="Folder of the generated bundles.",
 )
-@click.option("--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--output",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the answer.",
+)
 def list_certificates(outputs: Path, form: str) -> None:
     """Show the federation's fingerprint and every certificate that was issued."""
     authority = Authority.open(Outputs(outputs).ca)
@@ -62,7 +69,7 @@ def list_certificates(outputs: Path, form: str) -> None:
 
 
 @pki.command("renew")
-@click.argument("parties", nargs=-1, required=True, metavar="PARTY...|exchange")
+@click.argument("parties", nargs=-1, required=True, metavar="PARTY... | exchange")
 @places
 @engine_option
 @click.option(
@@ -82,11 +89,11 @@ def renew_certificates(parties: Sequence[str], conf: Path, outputs: Path, engine
             forget_keys(folders)
         else:
             renew(_open_authority(federation, place), folders)
-    _take_effect(federation, outputs, engine, is_pushed=not is_rekeyed)
+    _take_effect(federation, Where(conf, outputs, engine), is_pushed=not is_rekeyed)
 
 
 @pki.command("revoke")
-@click.argument("target", metavar="PARTY|SERIAL")
+@click.argument("target", metavar="PARTY | SERIAL")
 @places
 @engine_option
 @click.option("--reason", type=click.Choice(REASONS), default=REASONS[0], show_default=True)
@@ -100,7 +107,7 @@ def revoke_certificates(target: str, conf: Path, outputs: Path, engine: str | No
         click.echo(f"revoked: {entry.party} {entry.purpose} {entry.serial}")
     if not revoked:
         click.echo(f"{target}: nothing valid is left to revoke")
-    _take_effect(federation, outputs, engine, is_pushed=True)
+    _take_effect(federation, Where(conf, outputs, engine), is_pushed=True)
     limit = max(party.max_connection_age_s for party in federation.parties)
     click.echo(f"A party that has the new list refuses them at once; open connections end within {limit} s.")
 
@@ -116,15 +123,15 @@ def _open_authority(federation: Federation, outputs: Outputs) -> Authority:
     return Authority.open(outputs.ca, federation.name, lifetime_days=federation.certificate_lifetime_days)
 
 
-def _take_effect(federation: Federation, outputs: Path, engine: str | None, *, is_pushed: bool) -> None:
+def _take_effect(federation: Federation, where: Where, *, is_pushed: bool) -> None:
     """Generate the bundles again, and replace the live files of the parties that run on this machine."""
-    report = run(federation, outputs, engine=engine)
-    pushed = push_live(report.federation, outputs) if is_pushed else ()
+    report = run(federation, where.outputs, engine=where.engine)
+    pushed = push_live(report.federation, where.outputs) if is_pushed else ()
     for party in pushed:
         click.echo(f"{party}: brought to its home, nothing restarted")
     if waiting := [party for party in _changed(report) if party not in pushed]:
-        chosen = f" --engine {engine}" if engine else ""
-        click.echo(f"next: python deploy.py {' '.join(waiting)}{chosen} -o {outputs}")
+        chosen = ("--engine", where.engine) if where.engine else ()
+        click.echo(f"next: {where.command(*waiting, *chosen)}")
 
 
 def _changed(report: Report) -> list[str]:

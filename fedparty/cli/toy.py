@@ -103,8 +103,8 @@ def toy(
 ) -> None:
     """Compute a secure sum, to see that the parties can work together.
 
-    Each party has the value 1 DATA_NUM times; no party sees more of another's values than random numbers, and the guest
-    learns the sum. GUEST and HOST are party ids; both may be the same party.
+    Each party has a list of ones, as long as --data-num says. No party sees more of another's list than random numbers;
+    the guest learns the sum of all. GUEST and HOST are party ids; both may be the same party.
 
     WORK_MODE 1 runs it as a job of the guest's party, which must run on this machine. WORK_MODE 0 runs it in this
     process alone, without any service.

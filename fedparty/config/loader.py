@@ -39,7 +39,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
     except FileNotFoundError as exc:
-        raise _refusal(path, "there is no such file", "Write it, or name another one with -c.") from exc
+        raise _refusal(path, "there is no such file", "Run this in its folder, or name it with -c.") from exc
     except IsADirectoryError as exc:
         raise _refusal(path, "is a folder", "Name the file in it with -c.") from exc
     except OSError as exc:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from fedparty.database.engine import Database, configure, prepare_file, sqlite_file
-from fedparty.errors import ConfigurationError
+from fedparty.errors import ConfigurationError, FedpartyError
 from fedparty.settings import FlowSettings
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ def upgrade(settings: FlowSettings) -> str:
 
     Whoever calls at the same time waits, and then finds nothing left to do. A database that a later release migrated
     is left as it is: this one runs on it too.
+
+    Raises
+    ------
+    FedpartyError
+        The file is no database, is damaged, or its disk is full.
     """
     file = sqlite_file(settings.database_url)
     prepare_file(file)
@@ -36,6 +41,11 @@ def upgrade(settings: FlowSettings) -> str:
     configure(engine)
     try:
         return _upgrade(engine.execution_options(fedparty_begin="BEGIN EXCLUSIVE"))
+    except sa.exc.DBAPIError as exc:
+        raise FedpartyError(
+            f"{file}: the database cannot be brought to this release's schema: {exc.orig}",
+            hint="See that its disk has room and is sound; restore a damaged file from a backup.",
+        ) from exc
     finally:
         engine.dispose()
 

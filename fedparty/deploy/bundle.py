@@ -43,6 +43,8 @@ class Bundle:
         In the order in which they are shown.
     files
         All files that the manifest lists, by path.
+    own_keys
+        Private keys that are in no bundle, by their path in the home: the party puts them there itself.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Bundle:
     proxy_port: int
     rest_url: str | None
     files: Mapping[str, FileEntry]
+    own_keys: tuple[str, ...] = ()
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -145,9 +148,12 @@ def read_bundle(folder: Path) -> Bundle:
             proxy_port=about["proxy_port"],
             rest_url=about["rest_url"],
             files=manifest.files,
+            own_keys=tuple(about.get("own_keys", ())),
         )
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise _unreadable(folder, f"lacks {exc}") from exc
+    except KeyError as exc:
+        raise _unreadable(folder / "bundle.json", f"it lacks {exc}") from exc
+    except (TypeError, AttributeError) as exc:
+        raise _unreadable(folder / "bundle.json", "it is not a description of a bundle") from exc
 
 
 def compare(bundle: Bundle, installed: Path) -> Difference:

@@ -16,6 +16,7 @@ from fedparty.deploy.report import (
     CHECKED,
     NOT_DEPLOYED,
     STOPPED,
+    UNSUPERVISED,
     PartyResult,
     Progress,
     Report,
@@ -145,7 +146,8 @@ class Deployer:
             except FedpartyError as exc:
                 return PartyResult(engine.party, error=exc)
             except OSError as exc:
-                error = DeployError(f"party {engine.party}: {exc.filename}: {exc.strerror}")
+                what = ": ".join(str(each) for each in (exc.filename, exc.strerror) if each)
+                error = DeployError(f"party {engine.party}: {what}")
                 return PartyResult(engine.party, error=error)
 
         return tuple(await asyncio.gather(*(attempt(engine) for engine in self._engines)))
@@ -164,9 +166,11 @@ def _result(engine: Engine, services: tuple[ServiceState, ...]) -> PartyResult:
     if result.is_healthy:
         return result
     bad = ", ".join(f"{each.service} is {each.state}" for each in services if each.state != HEALTHY)
+    start = f"Run: python deploy.py {engine.party} --engine {engine.name}"
     if all(each.state in (STOPPED, NOT_DEPLOYED) for each in services):
-        error = DeployError(f"party {engine.party} does not run", hint=f"Run: python deploy.py {engine.party}")
+        error = DeployError(f"party {engine.party} does not run", hint=start)
     else:
-        hint = f"Look at: python deploy.py logs {engine.party}"
+        is_abandoned = any(each.state == UNSUPERVISED for each in services)
+        hint = start if is_abandoned else f"Look at: python deploy.py logs {engine.party}"
         error = DeployError(f"party {engine.party} is not healthy: {bad}", hint=hint)
     return replace(result, error=error)

@@ -35,6 +35,21 @@ async def check_bundle(transport: Transport, bundle: Bundle, home: Home) -> None
     manifest.verify(bundle.folder, fingerprint=pinned or bundle.fingerprint)
 
 
+async def check_own_keys(transport: Transport, bundle: Bundle, home: Home) -> None:
+    """Check that the keys which the party keeps to itself are where its services read them.
+
+    Raises
+    ------
+    DeployError
+        One is missing.
+    """
+    if missing := [path for path in bundle.own_keys if await transport.read(home.path / path) is None]:
+        raise DeployError(
+            f"party {bundle.party}: its own private keys are missing: {', '.join(str(home.path / p) for p in missing)}",
+            hint="Copy them there, with mode 0600, then run this again.",
+        )
+
+
 async def pinned_fingerprint(transport: Transport, home: Home) -> str | None:
     """Return the fingerprint that the home was first deployed with."""
     content = await transport.read(home.pinned_fingerprint)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedparty.config.model import Federation, Party
 from fedparty.crypto.files import PUBLIC_MODE, SECRET_MODE
+from fedparty.errors import BundleError
 from fedparty.generate.archive import pack
 from fedparty.generate.bundle import Bundle, PlannedFile
 from fedparty.generate.compare import differences, is_intact
@@ -64,7 +66,7 @@ def run(
     check_available(federation)
     place = Outputs(outputs)
     assign(federation, place.read_ports())  # a collision is found before there is so much as a folder
-    with rehearsal(place) if dry_run else staging(place) as stage:
+    with _told_where(outputs), rehearsal(place) if dry_run else staging(place) as stage:
         ports = assign(federation, place.read_ports())
         generation = _Generation(federation, place, stage, ports, renderer or Renderer())
         generation.prepare()
@@ -73,6 +75,18 @@ def run(
                 announce(change)
         generation.commit()
     return generation.report(is_dry_run=dry_run)
+
+
+@contextmanager
+def _told_where(outputs: Path) -> Iterator[None]:
+    """Translate what the file system refuses."""
+    try:
+        yield
+    except OSError as exc:
+        raise BundleError(
+            f"{exc.filename or outputs}: {exc.strerror}",
+            hint="What was there before is whole. The folder must be writable and have room; -o names another.",
+        ) from exc
 
 
 class _Generation:

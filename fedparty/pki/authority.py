@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedparty.crypto import keys
-from fedparty.crypto.certificates import certificate_from_pem, public_key_of, serial_of
+from fedparty.crypto.certificates import certificate_from_pem, is_issued_by, public_key_of, serial_of
 from fedparty.crypto.files import make_private_folder
 from fedparty.errors import CertificateError
 from fedparty.pki.ca_folder import create, read
@@ -34,7 +34,7 @@ from fedparty.pki.profiles import (
     needs_renewal,
     tls_host_names,
 )
-from fedparty.pki.registry import SIGNING, TLS, IssuedCertificate, OperatorLock, Registry
+from fedparty.pki.registry import SIGNING, TLS, IssuedCertificate, OperatorLock, Registry, book_is_behind
 from fedparty.pki.revocation_list import RevocationList
 
 __all__ = ["Authority", "Holder", "fingerprint_of", "needs_renewal", "request_from_pem"]
@@ -67,7 +67,7 @@ class Authority:
         self._lifetime = timedelta(days=lifetime_days)
         self._clock = clock or _now
         self._revocation_list = RevocationList(folder / "crl.pem", issuer, timedelta(days=crl_refresh_days))
-        self._registry = Registry(folder / "registry.json")
+        self._registry = Registry(folder / "registry.json", is_required=(folder / "crl.pem").exists())
         self._lock = OperatorLock(folder / ".lock")
         self._depth = 0
 
@@ -244,9 +244,16 @@ class Authority:
             The key that the party has now.
         addresses
             As in `issue_tls`; None for a signing certificate.
+
+        Raises
+        ------
+        CertificateError
+            This CA issued it, and the registry does not know it.
         """
         leaf = certificate_from_pem(certificate, where=f"party {party}: kept certificate")
         entry = self._registry.find(serial_of(leaf))
+        if entry is None and is_issued_by(leaf, self._issuer.certificate):
+            raise book_is_behind(f"party {party}: it does not know the certificate {serial_of(leaf)}")
         if entry is None or entry.sha256 != leaf.fingerprint(hashes.SHA256()).hex() or entry.party != party:
             return "this CA did not issue it"
         if public_key_of(leaf) != public_key:

@@ -60,14 +60,18 @@ class Registry:
     ----------
     path
         Its file; absent: an empty book.
+    is_required
+        It was written before: without it, nobody knows who was revoked.
 
     Raises
     ------
     CertificateError
-        The file is damaged or of a later format.
+        The file is damaged or of a later format, or required and absent.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_required: bool = False) -> None:
+        if is_required and not path.exists():
+            raise book_is_behind(f"{path}: there is no such file")
         self._path = path
         self._entries: dict[str, IssuedCertificate] = {}
         self._compromised: set[str] = set()
@@ -86,8 +90,8 @@ class Registry:
         self._is_changed = False
 
     def save(self) -> None:
-        """Replace the file, if anything changed."""
-        if not self._is_changed:
+        """Replace the file, if anything changed; write it, if there is none."""
+        if not self._is_changed and self._path.exists():
             return
         entries = [json.dumps(entry.as_json()) for entry in self._entries.values()]
         lines = ",\n".join(entries)
@@ -159,6 +163,14 @@ class OperatorLock:
         """Give the lock back."""
         os.close(self._descriptor)
         self._descriptor = -1
+
+
+def book_is_behind(what: str) -> CertificateError:
+    """Return the error for a book that lacks what was issued, and so perhaps what was revoked."""
+    return CertificateError(
+        f"{what}: the book of issued certificates is gone or an old one, and with it what was revoked",
+        hint="Restore the CA's folder from its newest backup; without one: docs/pki.md, When something is lost.",
+    )
 
 
 def _parse(content: bytes, path: Path) -> list[IssuedCertificate]:

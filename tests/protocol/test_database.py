@@ -17,8 +17,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from fedparty.database import migrate
-from fedparty.database.engine import Database
-from fedparty.errors import ConfigurationError, NotAvailableError
+from fedparty.database.engine import Database, sqlite_file
+from fedparty.errors import ConfigurationError, FedpartyError, NotAvailableError
 from fedparty.flow.tables import METADATA
 from fedparty.settings import FlowSettings
 
@@ -100,10 +100,19 @@ def test_a_migration_that_fails_leaves_nothing(settings: FlowSettings, tmp_path:
     migrate.prepare_file(tmp_path / "data" / "flow" / "flow.db")
     with _engine(tmp_path).begin() as connection:
         connection.execute(sa.text("CREATE TABLE notices (x INTEGER)"))
-    with pytest.raises(sa.exc.OperationalError, match="already exists"):
+    with pytest.raises(FedpartyError, match="already exists"):
         migrate.upgrade(settings)
     with _engine(tmp_path).connect() as connection:
         assert sa.inspect(connection).get_table_names() == ["notices"]
+
+
+def test_a_damaged_database_is_named_with_its_remedy(settings: FlowSettings) -> None:
+    file = sqlite_file(settings.database_url)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"no database " * 100)
+    with pytest.raises(FedpartyError, match=f"{file}: the database cannot be brought .* not a database") as raised:
+        migrate.upgrade(settings)
+    assert "backup" in raised.value.hint
 
 
 def test_the_statements_see_what_the_migrations_make(settings: FlowSettings, tmp_path: Path) -> None:

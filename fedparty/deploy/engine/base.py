@@ -19,6 +19,8 @@ class Engine(Protocol):
 
     Attributes
     ----------
+    name
+        What ``--engine`` calls it.
     party
         A party id or ``exchange``.
     lock_place
@@ -29,6 +31,8 @@ class Engine(Protocol):
         Where its logs are, for people.
     """
 
+    @property
+    def name(self) -> str: ...  # noqa: D102
     @property
     def party(self) -> str: ...  # noqa: D102
     @property
@@ -46,7 +50,7 @@ class Engine(Protocol):
         BundleError
             The bundle was changed, is damaged, or is of another federation than the one deployed here.
         DeployError
-            A port is taken by another program.
+            A port is taken by another program, or a private key that the party keeps to itself is missing.
         """
 
     async def plan(self) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ class ProcessEngine:
         """See `Engine.check`."""
         bundle = self._bundle()
         await install.check_bundle(self._transport, bundle, self._home)
+        await install.check_own_keys(self._transport, bundle, self._home)
         for host, port in listeners(bundle):
             self._check_port(host, port)
 
@@ -143,6 +144,7 @@ class ProcessEngine:
         """See `Engine.states`."""
         if not self._home.bundle.is_dir():
             return tuple(ServiceState(service, NOT_DEPLOYED) for service in self.services or ("all services",))
+        self._deployed()  # one that is damaged says so, instead of having no services
         if not self._is_supervised():
             state = UNSUPERVISED if processes.of_home(self._home.path) else STOPPED
             return tuple(self._state(service, state) for service in self.services)

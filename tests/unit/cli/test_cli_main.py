@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from fedparty.cli.main import COMMANDS, LATER, main
@@ -119,3 +120,36 @@ def test_wrappers_are_short_and_run(wrapper: str) -> None:
     done = subprocess.run([sys.executable, REPOSITORY / wrapper, "--help"], stdout=subprocess.PIPE, text=True)
     assert done.returncode == 0
     assert "all | PARTY... | exchange" in done.stdout
+
+
+@pytest.mark.parametrize("program", ["deploy.py", "generate_config.py", "toy_example/run_toy_example.py"])
+def test_a_python_without_the_packages_says_what_to_do(program: str, tmp_path: Path) -> None:
+    """Whichever it lacks: here it has click, and nothing that a command loads later."""
+    (tmp_path / "click").symlink_to(Path(click.__file__).parent)
+    command = [sys.executable, "-S", str(REPOSITORY / program), "10000", "9999", "0"]
+    arguments = command if "toy" in program else command[:3]
+    environment = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is not installed for" in done.stderr
+    assert "make lab" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_the_file_system_refuses_is_one_line(conf: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(conf[-1])
+    (folder / "ca").parent.mkdir()
+    (folder / "ca").write_text("a file where a folder belongs")
+    assert main(["generate", *conf]) == 1
+    assert "Traceback" not in (printed := capsys.readouterr().err)
+    assert str(folder / "ca") in printed
+
+
+def test_a_deployed_bundle_that_is_damaged_is_named(conf: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    about = Path(conf[-1]) / "deployed/confs-10000/bundle/bundle.json"
+    about.parent.mkdir(parents=True)
+    about.write_text("no JSON")
+    assert main(["status", *conf]) == 1
+    assert f"{about}: cannot be read" in capsys.readouterr().out
+    assert main(["logs", "10000", *conf]) == 1
+    assert f"{about}: cannot be read" in capsys.readouterr().err

@@ -278,7 +278,7 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monkey
     Path("folder").mkdir()
     Path("loop").symlink_to("loop")
     expected = {
-        "absent": "absent: there is no such file. Write it, or name another one with -c.",
+        "absent": "absent: there is no such file. Run this in its folder, or name it with -c.",
         "folder": "folder: is a folder. Name the file in it with -c.",
         "loop": f"loop: cannot be read ({os.strerror(40)}). Make it readable for this user.",
     }

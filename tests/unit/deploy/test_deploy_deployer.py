@@ -7,7 +7,7 @@ from fake_engine import FakeEngine
 
 from fedparty.deploy.deployer import Deployer
 from fedparty.deploy.engine import Engine
-from fedparty.deploy.report import Silence
+from fedparty.deploy.report import UNSUPERVISED, ServiceState, Silence
 
 
 class Told(Silence):
@@ -96,7 +96,18 @@ async def test_without_verification_the_report_says_so() -> None:
 async def test_what_does_not_run_cannot_be_verified() -> None:
     report = await deployer(FakeEngine("10000")).verify()
     assert str(report.parties[0].error) == "party 10000 does not run"
-    assert report.parties[0].error.hint == "Run: python deploy.py 10000"  # type: ignore[union-attr]
+    assert report.parties[0].error.hint == "Run: python deploy.py 10000 --engine process"  # type: ignore[union-attr]
+
+
+async def test_what_lost_its_supervisor_is_to_be_deployed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine("10000")
+
+    async def states() -> tuple[ServiceState, ...]:
+        return (ServiceState("proxy", UNSUPERVISED),)
+
+    monkeypatch.setattr(engine, "states", states)
+    report = await deployer(engine).verify()
+    assert report.parties[0].error.hint == "Run: python deploy.py 10000 --engine process"  # type: ignore[union-attr]
 
 
 async def test_a_plan_changes_nothing() -> None:

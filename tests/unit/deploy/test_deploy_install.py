@@ -191,3 +191,24 @@ def test_together_the_python_services_are_one_program(make_bundle: MakeBundle) -
     assert set(bundle.digests("1")) == {"proxy", "party", "supervisord.conf"}
     assert read_bundle(make_bundle("exchange", services=["proxy"], service_layout="together")).programs == ("proxy",)
     shutil.rmtree(bundle.folder)
+
+
+async def test_keys_that_the_party_keeps_to_itself_are_asked_for_before_anything_is_started(
+    make_bundle: MakeBundle, home: Home
+) -> None:
+    bundle = read_bundle(make_bundle("confs-10000", own_keys=["keys/tls.key"]))
+    with pytest.raises(DeployError, match="its own private keys are missing") as raised:
+        await install.check_own_keys(LOCAL, bundle, home)
+    assert str(home.keys / "tls.key") in raised.value.message
+    home.keys.mkdir(parents=True)
+    (home.keys / "tls.key").write_text("key")
+    await install.check_own_keys(LOCAL, bundle, home)
+
+
+@pytest.mark.parametrize(("text", "fault"), [("[]", "it is not a description of a bundle"), ("{}", "it lacks 'party'")])
+def test_a_bundle_that_does_not_say_what_it_is_is_named(make_bundle: MakeBundle, text: str, fault: str) -> None:
+    folder = make_bundle("confs-10000")
+    (folder / "bundle.json").write_text(text)
+    with pytest.raises(BundleError) as raised:
+        read_bundle(folder)
+    assert raised.value.message == f"{folder}/bundle.json: cannot be read: {fault}"

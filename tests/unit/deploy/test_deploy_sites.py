@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from fedparty.config import Federation, load
 from fedparty.deploy.sites import deployed_here, home_of, select
 from fedparty.errors import ConfigurationError, NotAvailableError
+
+MakeBundle = Callable[..., Path]
 
 OUTPUTS = Path("outputs")
 
@@ -28,7 +32,7 @@ def test_all_means_every_party_and_the_exchange(tmp_path: Path) -> None:
 def test_each_party_is_asked_once_in_the_order_given_and_the_others_are_reported(tmp_path: Path) -> None:
     selection = select(federation(tmp_path), ["9999", "9999"], OUTPUTS, engine="process")
     assert [engine.party for engine in selection.engines] == ["9999"]
-    assert selection.notes == ("Not asked, so not verified: 10000.",)
+    assert selection.notes == ("Not asked: 10000.",)
 
 
 def test_an_unknown_party_is_named_with_the_known_ones(tmp_path: Path) -> None:
@@ -57,7 +61,7 @@ def test_a_party_that_its_own_people_deploy_is_left_out_with_a_note(tmp_path: Pa
     manual = federation(tmp_path, "[9999]\nmanaged=manual", addresses="127.0.0.1 192.0.2.7")
     selection = select(manual, ["all"], OUTPUTS, engine="process")
     assert [engine.party for engine in selection.engines] == ["10000"]
-    assert selection.notes == ("9999 is managed=manual: its own people deploy it; it was not verified.",)
+    assert selection.notes == ("9999 is managed=manual: its own people look after it.",)
 
 
 def test_homes_lie_in_process_dir_or_in_the_outputs(tmp_path: Path) -> None:
@@ -78,3 +82,43 @@ def test_what_is_deployed_is_looked_after_by_the_engine_that_runs_it(tmp_path: P
         select(federation(tmp_path), ["9999"], tmp_path)
     with pytest.raises(NotAvailableError):
         select(federation(tmp_path), ["10000"], tmp_path, is_deployed=True)
+
+
+def test_what_is_deployed_no_more_has_the_engine_of_its_bundle(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    make_bundle("confs-10000")
+    assert select(federation(tmp_path), ["10000"], tmp_path, is_deployed=True).engines
+    with pytest.raises(NotAvailableError):
+        select(federation(tmp_path), ["10000"], tmp_path)
+
+
+def test_a_party_that_was_removed_can_still_be_stopped_where_it_is_deployed(tmp_path: Path) -> None:
+    (tmp_path / "deployed" / "confs-9998" / "bundle").mkdir(parents=True)
+    conf = federation(tmp_path, "engine=process")
+    named = select(conf, ["9998"], tmp_path, is_deployed=True)
+    assert [engine.party for engine in named.engines] == ["9998"]
+    assert len(select(conf, ["all"], tmp_path, is_deployed=True).engines) == 2
+    everything = select(conf, ["all"], tmp_path, is_deployed=True, is_left_over_meant=True)
+    assert [engine.party for engine in everything.engines] == ["10000", "9999", "9998"]
+    with pytest.raises(ConfigurationError, match=r"9998 is not in parties\.conf"):
+        select(conf, ["9998"], tmp_path)
+
+
+def test_a_removed_party_that_still_runs_is_reported(tmp_path: Path) -> None:
+    home = tmp_path / "deployed" / "confs-9998"
+    (home / "bundle").mkdir(parents=True)
+    running = subprocess.Popen(
+        ["cat"], stdin=subprocess.PIPE, env={"FEDPARTY_HOME": str(home), "PATH": "/usr/bin:/bin"}
+    )
+    try:
+        notes = select(federation(tmp_path), ["all"], tmp_path, engine="process").notes
+    finally:
+        running.communicate()
+    assert notes == (
+        "9998 is not in parties.conf any more and still runs here; to stop it: python deploy.py 9998 --delete",
+    )
+
+
+def test_asking_for_nothing_but_what_its_own_people_deploy_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="9999: managed=manual") as raised:
+        select(federation(tmp_path, "[9999]\nmanaged=manual"), ["9999"], OUTPUTS, engine="process")
+    assert "outputs/confs-9999.tar.gz" in raised.value.hint

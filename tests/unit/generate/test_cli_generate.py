@@ -68,7 +68,8 @@ def test_a_removed_party_is_announced(capsys: pytest.CaptureFixture[str]) -> Non
     assert out.startswith(
         "9999 is not in parties.conf any more: "
         "its bundle would be removed, its keys would stay in outputs/parties/9999\n"
-        "If it runs, that does not stop it. To cut it off: fedparty pki revoke 9999\n"
+        "If it runs, that does not stop it. On this machine: python deploy.py 9999 --delete\n"
+        "Elsewhere, to cut it off: fedparty pki revoke 9999\n"
     )
     assert Path("outputs/confs-9999").exists()
     assert "its bundle is removed, its keys stay in outputs/parties/9999\n" in printed(capsys)

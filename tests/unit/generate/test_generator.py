@@ -209,7 +209,7 @@ def test_a_failure_leaves_the_old_output_whole(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BundleError, match="outputs: No space left"):
         generate(federation_of(4), outputs)
     monkeypatch.undo()
     assert bundles(outputs) == before

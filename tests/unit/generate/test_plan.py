@@ -182,6 +182,7 @@ def test_bundle_json_says_what_the_deployer_reads(read: Read, renderer: Renderer
         "proxy_port": 9370,
         "rest_url": "https://127.0.0.1:9380",
         "service_layout": "together",
+        "own_keys": [],
     }
 
 

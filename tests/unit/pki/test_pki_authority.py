@@ -397,3 +397,16 @@ def test_the_fingerprint_is_that_of_openssl(authority: Authority) -> None:
     assert [len(group) for group in authority.fingerprint.removeprefix("SHA256:").split("-")] == [4] * 16
     assert is_same_fingerprint(authority.fingerprint, f" {plain.lower()} ")
     assert not is_same_fingerprint(authority.fingerprint, plain[:-1])
+
+
+def test_without_the_book_nothing_is_issued_and_nobody_is_let_in_again(authority: Authority, folder: Path) -> None:
+    pem = authority.issue_tls("10000", KEY, ())
+    authority.revoke("10000")
+    authority.crl_pem()
+    (folder / "registry.json").unlink()
+    with pytest.raises(CertificateError, match="what was revoked") as raised:
+        Authority.open(folder)
+    assert "backup" in raised.value.hint
+    (folder / "crl.pem").unlink()
+    with pytest.raises(CertificateError, match="party 10000: it does not know the certificate"):
+        Authority.open(folder).why_reissue(pem, "10000", KEY, ())

@@ -73,7 +73,9 @@ def test_list_as_json_says_the_same(run: Run) -> None:
 def test_renew_keeps_the_keys_and_changes_live_files_only(run: Run, outputs: Path) -> None:
     before = content(outputs)
     code, out, _ = run("pki", "renew", "10000")
-    assert (code, out) == (0, f"next: python deploy.py 10000 -o {outputs}\n")
+    assert (code, out.splitlines()) == (0, [out.rstrip("\n")])
+    assert out.startswith("next: ")
+    assert out.endswith(f" deploy.py 10000 -c {outputs.parent / 'parties.conf'} -o {outputs}\n")
     assert changed(before, content(outputs)) == {
         ".generated.json",
         "ca/registry.json",
