@@ -272,7 +272,7 @@ def _require_success(ended: JobStatus) -> None:
         return
     newest = max((task.attempt for task in ended.tasks), default=0)
     told = [task for task in ended.tasks if task.attempt == newest and task.error and task.error not in ended.error]
-    lines = [f"job {ended.id} is not a success but {ended.state}: {ended.error}", *(f"  {task.error}" for task in told)]
+    lines = [ended.verdict, *(f"  {task.error}" for task in told)]
     raise JobError("\n".join(lines), hint=next((task.hint for task in told if task.hint), ended.hint))
 
 

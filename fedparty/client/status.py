@@ -48,6 +48,12 @@ class JobStatus:
         """Whether the job has ended."""
         return self.state in FINAL_STATES
 
+    @property
+    def verdict(self) -> str:
+        """What became of it, in one line, e.g. ``job 10000-… failed: …``."""
+        ended = {"canceled": "was canceled", "failed": "failed", "timeout": "ran out of time"}
+        return f"job {self.id} {ended.get(self.state, f'is in state {self.state}')}{': ' if self.error else ''}{self.error}"
+
     def require_success(self) -> JobStatus:
         """Return the job itself if it succeeded.
 
@@ -57,8 +63,7 @@ class JobStatus:
             It did not, or has not yet.
         """
         if self.state != "success":
-            reason = f": {self.error}" if self.error else ""
-            raise JobError(f"job {self.id} is not a success but {self.state}{reason}", hint=self.hint)
+            raise JobError(self.verdict, hint=self.hint)
         return self
 
     def result(self, task: str, role: str) -> Any:

@@ -147,7 +147,7 @@ def test_a_failure_names_the_hop_and_what_to_do(home: Path, flow: Flow):
     done = run(home)
     assert done.returncode == 1
     assert done.stderr == (
-        "job 10000-X is not a success but failed: prepare at party 9999: its flow does not answer\nAsk party 9999.\n"
+        "job 10000-X failed: prepare at party 9999: its flow does not answer\nAsk party 9999.\n"
     )
 
 
