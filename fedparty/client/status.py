@@ -52,7 +52,8 @@ class JobStatus:
     def verdict(self) -> str:
         """What became of it, in one line, e.g. ``job 10000-… failed: …``."""
         ended = {"canceled": "was canceled", "failed": "failed", "timeout": "ran out of time"}
-        return f"job {self.id} {ended.get(self.state, f'is in state {self.state}')}{': ' if self.error else ''}{self.error}"
+        verdict = f"job {self.id} {ended.get(self.state, f'is in state {self.state}')}"
+        return f"{verdict}: {self.error}" if self.error else verdict
 
     def require_success(self) -> JobStatus:
         """Return the job itself if it succeeded.
