@@ -81,12 +81,10 @@ class Delivery:
                 raise damaged("an object's chunks do not add up to its size")
             batch.append(chunk)
             batch_bytes += len(chunk)
-            is_busy = self._writing is not None and not self._writing.done()
-            if is_busy and batch_bytes < _BATCH_BYTES and missing:
-                continue
-            await self._written()
-            self._write(batch)
-            batch, batch_bytes = [], 0
+            if batch_bytes >= _BATCH_BYTES or not missing:
+                await self._written()
+                self._write(batch)
+                batch, batch_bytes = [], 0
 
     def _write(self, batch: list[bytes]) -> None:
         self._writing = self._start(lambda: self._writer.append(batch))

@@ -81,8 +81,7 @@ async def _fill(sink: _Sink, size_bytes: int, stream: AsyncIterator[bytes]) -> N
         missing -= len(batch[-1])
         if missing < 0 or not batch[-1]:
             raise damaged("an object's chunks do not add up to its size")
-        is_busy = writing is not None and not writing.done()
-        if is_busy and len(batch) < _BATCH_CHUNKS and missing:
+        if len(batch) < _BATCH_CHUNKS and missing:
             continue
         if writing is not None:
             await writing

@@ -245,14 +245,14 @@ class TestDamage:
         header = header_of(object_name(), encoded, host.keys.task_token(RUN, GUEST))
         header.size_bytes = 3
         async with host.delivering("10000") as call:
-            assert await code_of(call(stream.messages(header, encoded.data))) == "CHECKSUM_MISMATCH"
+            assert await code_of(call(list(stream.messages(header, encoded.data)))) == "CHECKSUM_MISMATCH"
 
     async def test_fewer_bytes_than_announced_are_refused(self, host: MailboxParty) -> None:
         encoded = encoding.encode(b"1234")
         header = header_of(object_name(), encoded, host.keys.task_token(RUN, GUEST))
         header.size_bytes = 400
         async with host.delivering("10000") as call:
-            assert await code_of(call(stream.messages(header, encoded.data))) == "CHECKSUM_MISMATCH"
+            assert await code_of(call(list(stream.messages(header, encoded.data)))) == "CHECKSUM_MISMATCH"
 
     async def test_waiting_receiver_outlives_a_damaged_delivery(self, host: MailboxParty) -> None:
         assert await code_of(damaged_delivery(host, b"")) == "CHECKSUM_MISMATCH"

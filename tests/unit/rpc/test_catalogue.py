@@ -84,6 +84,7 @@ def test_unavailable_names_the_hop_of_the_channel() -> None:
         (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
         (grpc.StatusCode.UNAVAILABLE, "Socket closed"),
         (grpc.StatusCode.UNKNOWN, "Stream removed"),
+        (grpc.StatusCode.INTERNAL, "Internal error from Core"),
     ],
 )
 def test_broken_connection_may_be_retried(status: grpc.StatusCode, details: str) -> None:
