@@ -300,6 +300,11 @@ def test_a_changed_template_reaches_every_bundle(federation_of: Make, outputs: P
     ] * 2
 
 
+def test_files_that_no_service_reads_are_not_called_static() -> None:
+    change = Change("1", State.CHANGED, ("README.md", "bundle.json", "flow/settings.json", "manifest.json"))
+    assert change.static == ("flow/settings.json",)
+
+
 def test_private_keys_are_in_their_own_bundle_only_and_the_cas_in_none(federation_of: Make, outputs: Path) -> None:
     generate(federation_of(3, EXCHANGE), outputs)
     owners = {
