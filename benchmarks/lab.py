@@ -33,7 +33,7 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def run(*argv: str, **kwargs: object) -> None:
+def run(*argv: str) -> None:
     """Run one of the repository's programs; its output is shown only where it fails."""
     done = subprocess.run(
         [sys.executable, *argv], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -8,6 +8,7 @@
     ├── DeployError              a host, an engine, a service that does not become healthy
     ├── VerificationError        a deployed federation that did not give the right sum
     ├── RpcError                 a call that failed, with its code from the wire catalogue
+    ├── DatabaseError            a database that cannot be read or written now
     ├── JobError                 a job that cannot be accepted or did not succeed
     ├── ComponentError           a component that cannot be found or was called wrongly
     └── NotAvailableError        a feature that this release does not have
@@ -81,6 +82,10 @@ class RpcError(FedpartyError):
     def __init__(self, message: str, *, hint: str = "", code: str = "INTERNAL") -> None:
         super().__init__(message, hint=hint)
         self.code = code
+
+
+class DatabaseError(FedpartyError):
+    """A database that cannot be read or written now: its disk is full, or somebody locks it."""
 
 
 class JobError(FedpartyError):

@@ -13,12 +13,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from fedparty.cli import console
 from fedparty.cli.main import comes_later
+from fedparty.cli.options import engine_option, places, repeat_places
 from fedparty.config import load
 from fedparty.deploy.bundle import PROXY
 from fedparty.deploy.commands import TOY_EXAMPLE
@@ -27,34 +28,7 @@ from fedparty.deploy.engine import Engine
 from fedparty.deploy.report import Report
 from fedparty.deploy.sites import ALL, Selection, select
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
 _LATER = ("board", "serving", "storage")
-
-
-def places(function: Decorated) -> Decorated:
-    """Add the options that say which federation is meant."""
-    function = click.option(
-        "-o",
-        "outputs",
-        type=click.Path(file_okay=False, path_type=Path),
-        default="outputs",
-        show_default=True,
-        help="Folder of the generated bundles.",
-    )(function)
-    return click.option(
-        "-c", "conf", type=click.Path(path_type=Path), default="parties.conf", show_default=True,
-        help="The federation's parties.conf.",
-    )(function)  # fmt: skip
-
-
-def engine_option(function: Decorated) -> Decorated:
-    """Add the choice of the engine."""
-    return click.option(
-        "--engine",
-        type=click.Choice(["docker", "process"]),
-        help="What runs the services; else parties.conf says.",
-    )(function)
 
 
 @click.command()
@@ -179,9 +153,7 @@ class Where:
 
     def command(self, *words: str) -> str:
         """Return a command line about what is deployed, to be copied."""
-        options = [("-c", self.conf, "parties.conf"), ("-o", self.outputs, "outputs")]
-        given = [word for flag, value, default in options if str(value) != default for word in (flag, str(value))]
-        return shlex.join([_python(), "deploy.py", *words, *given])
+        return shlex.join([_python(), "deploy.py", *words, *repeat_places(self.conf, self.outputs)])
 
     def toy(self, report: Report) -> str:
         """Return the command line of a job over the parties of a report, to be copied."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from fedparty.cli.options import engine_option, places, repeat_places
 from fedparty.config import Exchange, Party, load
 from fedparty.generate import Change, Report, State, run
 
@@ -20,15 +21,8 @@ _NAMED_AT_MOST = 4
 
 
 @click.command()
-@click.option(
-    "-c", "conf", type=click.Path(path_type=Path), default="parties.conf", show_default=True,
-    help="The federation's parties.conf.",
-)  # fmt: skip
-@click.option(
-    "-o", "outputs", type=click.Path(file_okay=False, path_type=Path), default="outputs", show_default=True,
-    help="Folder that takes the bundles, and keeps the federation's keys.",
-)  # fmt: skip
-@click.option("--engine", type=click.Choice(["docker", "process"]), help="Of every machine; else parties.conf says.")
+@places
+@engine_option
 @click.option("--dry-run", "is_dry", is_flag=True, help="Show what would change; write nothing.")
 def generate(conf: Path, outputs: Path, engine: str | None, is_dry: bool) -> int:
     """Write the signed bundle of every party from parties.conf.
@@ -135,7 +129,5 @@ def _next_steps(report: Report, conf: Path, outputs: Path, engine: str | None) -
         yield "The docker engine comes with the next release: deploy.py refuses these bundles for now."
         yield "To run the federation as processes of this machine, generate with --engine process."
         return
-    options = [("-c", conf, "parties.conf"), ("-o", outputs, "outputs")]
-    given = [word for flag, value, default in options if str(value) != default for word in (flag, str(value))]
     chosen = ["--engine", engine] if engine else []
-    yield f"next: {shlex.join(['python', 'deploy.py', 'all', *chosen, *given])}"
+    yield f"next: {shlex.join(['python', 'deploy.py', 'all', *chosen, *repeat_places(conf, outputs)])}"

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import click
 
+from fedparty.cli.options import home_option
 from fedparty.deploy.health import HEALTHY, Reading, Watcher
 from fedparty.errors import DeployError
 
 
 @click.command()
-@click.option(
-    "--home", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", help="Party's home."
-)
+@home_option
 @click.option("--wait", "is_waiting", is_flag=True, help="Wait until all services are healthy.")
 @click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of each line.")

@@ -91,10 +91,23 @@ def comes_later(what: str) -> NotAvailableError:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
+    return call(cli, "fedparty", arguments, when_interrupted="running the same command again goes on from here")
+
+
+def call(command: click.Command, name: str, arguments: Sequence[str] | None, *, when_interrupted: str = "") -> int:
+    """Run a command and return its exit code; with ``-v`` an error comes with its traceback.
+
+    Parameters
+    ----------
+    arguments
+        None: those of this process.
+    when_interrupted
+        What is said after Ctrl-C.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_verbose = any(each in ("-v", "--verbose") for each in given)
     try:
-        code = cli.main([each for each in given if each not in ("-v", "--verbose")], "fedparty", standalone_mode=False)
+        code = command.main([each for each in given if each not in ("-v", "--verbose")], name, standalone_mode=False)
     except FedpartyError as exc:
         if is_verbose:
             raise
@@ -107,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exc.show()
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.secho("\ninterrupted: running the same command again goes on from here", err=True, fg="red")
+        click.secho(": ".join(each for each in ("\ninterrupted", when_interrupted) if each), err=True, fg="red")
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 

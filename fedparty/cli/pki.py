@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from fedparty.cli.deploy import Where, engine_option, places
+from fedparty.cli.deploy import Where
+from fedparty.cli.options import engine_option, outputs_option, places
 from fedparty.config import Federation, load
 from fedparty.deploy.live import push_live
 from fedparty.generate import Report, State, run
@@ -40,14 +41,7 @@ def pki() -> None:
 
 
 @pki.command("list")
-@click.option(
-    "-o",
-    "outputs",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="outputs",
-    show_default=True,
-    help="Folder of the generated bundles.",
-)
+@outputs_option
 @click.option(
     "--output",
     "form",

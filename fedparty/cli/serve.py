@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fedparty.cli.options import home_option
 from fedparty.errors import FedpartyError
 
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ _WORKER = "worker"
 
 @click.command()
 @click.argument("services", nargs=-1, required=True, type=click.Choice(SERVICES), metavar="SERVICE...")
-@click.option(
-    "--home", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", help="Party's home."
-)
+@home_option
 def serve(services: Sequence[str], home: Path) -> int:
     """Run services of a party in one process, until SIGTERM: federation, flow, worker."""
     os.chdir(home)

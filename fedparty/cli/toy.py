@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fedparty.cli.main import call
 from fedparty.errors import ConfigurationError, FedpartyError, JobError, VerificationError
-from fedparty.types import PartyId, Secret, parse_party_id
+from fedparty.types import PartyId, parse_party_id
 
 if TYPE_CHECKING:
     from fedparty.client import JobStatus, Session
 
-INTERRUPTED = 130
 HOME_VARIABLE = "FEDPARTY_HOME"
 _PATIENCE_S = 30.0
 _TASK = "sum"
@@ -127,20 +127,7 @@ def toy(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 only when the right sum was seen."""
-    try:
-        toy.main(arguments, "run_toy_example.py", standalone_mode=False)
-    except FedpartyError as exc:
-        click.secho(exc.message, err=True, fg="red")
-        if exc.hint:
-            click.echo(exc.hint, err=True)
-        return exc.exit_code
-    except click.ClickException as exc:
-        exc.show()
-        return exc.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.secho("interrupted", err=True, fg="red")
-        return INTERRUPTED
-    return 0
+    return call(toy, "run_toy_example.py", arguments)
 
 
 def find_home(guest: PartyId, outputs: Path | None) -> Path:
@@ -217,7 +204,9 @@ def _run_here(asked: Toy) -> None:
 
 
 def _run_job(asked: Toy, home: Path) -> None:
-    with _open_session(home, asked.guest) as session:
+    from fedparty.client import Session
+
+    with Session.at_home(home) as session:
         job = session.submit(asked.job()).id
         printed = threading.Event()
         following = threading.Thread(target=_follow, args=(session, job, printed.set), daemon=True)
@@ -228,32 +217,6 @@ def _run_job(asked: Toy, home: Path) -> None:
         _check(ended.result(_TASK, "guest"), asked)
         if not printed.is_set():
             click.echo(f"success to calculate secure_sum, it is {asked.expected}")
-
-
-def _open_session(home: Path, guest: PartyId) -> Session:
-    from fedparty.client import Session
-
-    bundle = home / "bundle"
-    socket = Path(os.path.realpath(home / "run"), "flow-rest.sock")  # the link behind run keeps the path short
-    url = json.loads((bundle / "bundle.json").read_bytes()).get("rest_url")
-    if not socket.exists() and not url:
-        raise FedpartyError(
-            f"party {guest} is not running here: its flow does not listen at {home / 'run' / socket.name}",
-            hint=f"Start it: python deploy.py {guest}",
-        )
-    token = _read_token(bundle / "secrets" / "api-token")
-    if socket.exists():
-        return Session(f"unix:{socket}", token)
-    return Session(url, token, ca_certificate=bundle / "ca" / "ca.crt")
-
-
-def _read_token(path: Path) -> Secret:
-    try:
-        return Secret(path.read_text().strip())
-    except OSError as exc:
-        raise ConfigurationError(
-            f"{path}: {exc.strerror}", hint="Only who runs the party may start jobs in it: run this as that user."
-        ) from exc
 
 
 def _wait(session: Session, job: str, asked: Toy) -> JobStatus:

@@ -6,6 +6,7 @@ Owns the calls. Does not own what a job means, nor printing.
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +18,11 @@ import httpx
 
 from fedparty.client import failures, status
 from fedparty.client.status import JobStatus, PartyStatus, Pong
+from fedparty.crypto.files import read_secret
 from fedparty.errors import ConfigurationError, JobError, RpcError
 from fedparty.types import Secret
 
+_SOCKET = "flow-rest.sock"
 _WAIT_S = 30.0
 _ANSWER_S = 30.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 1.0
@@ -62,21 +65,29 @@ class Session:
 
     @classmethod
     def at_home(cls, home: Path) -> Session:
-        """Open a session with the party that lives in a folder, as its own person.
+        """Open a session with the party that lives in a folder, as its own person: over its socket, else over HTTPS.
 
         Raises
         ------
         ConfigurationError
             It is not a party's home, or its token may not be read.
+        RpcError
+            FLOW_DOWN: the party has neither a socket there nor a REST address.
         """
-        token_file = home / "bundle" / "secrets" / "api-token"
-        try:
-            token = Secret(token_file.read_text().strip())
-        except OSError as exc:
-            raise ConfigurationError(
-                f"{token_file}: {exc.strerror or exc}", hint="Give the folder where the party was deployed."
-            ) from exc
-        return cls(f"unix:{home / 'run' / 'flow-rest.sock'}", token)
+        bundle = home / "bundle"
+        party, url = _read_about(bundle / "bundle.json")
+        socket = Path(os.path.realpath(home / "run"), _SOCKET)  # the link behind run keeps the path short
+        if not socket.exists() and not url:
+            raise RpcError(
+                f"party {party} is not running here: its flow does not listen at {home / 'run' / _SOCKET}",
+                hint=f"Start it: python deploy.py {party}",
+                code="FLOW_DOWN",
+            )
+        whose = "Only who runs the party may start jobs in it: run this as that user."
+        token = read_secret(bundle / "secrets" / "api-token", hint=whose)
+        if socket.exists():
+            return cls(f"unix:{socket}", token)
+        return cls(url, token, ca_certificate=bundle / "ca" / "ca.crt")
 
     def submit(self, description: Mapping[str, Any]) -> JobStatus:
         """Submit a job.
@@ -236,6 +247,18 @@ def _transport(address: str, ca_certificate: Path | None) -> tuple[str, httpx.HT
             f"{ca_certificate}: no certificate can be read: {exc}", hint="Give the file ca/ca.crt of the bundle."
         ) from exc
     return address, httpx.HTTPTransport(verify=context)
+
+
+def _read_about(path: Path) -> tuple[str, str]:
+    """Return whose bundle it is, and its REST address, if it has one."""
+    try:
+        about = json.loads(path.read_bytes())
+        return about["party"], about["rest_url"] or ""
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise ConfigurationError(
+            f"{path.parents[1]} is not a party's home: {path} cannot be read",
+            hint="Give the folder where the party was deployed.",
+        ) from exc
 
 
 def _line(text: str) -> dict[str, Any]:

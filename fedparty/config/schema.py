@@ -165,7 +165,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 "Disk space for objects on their way between parties; a send that exceeds it is refused.",
                 default="10GiB"),
             Key("data_dir", "data_dir", _PARTY, values.target_folder, "folder on the target",
-                "The site's own data: tasks may read it, as /data under the docker engine. Absolute.", unset="none",
+                "The site's own data, which the docker engine gives to tasks read-only as /data. Absolute.", unset="none",
                 example="/data/tables"),
             Key("log_level", "log_level", _PARTY, values.choice("DEBUG", "INFO", "WARNING", "ERROR"),
                 "DEBUG, INFO, WARNING or ERROR",

@@ -1,6 +1,6 @@
 """Files that are whole, or secret, or both.
 
-Owns replacing a file by rename and the modes of secrets. Does not own what is written.
+Owns replacing a file by rename, the modes of secrets, and reading them. Does not own what is written.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+
+from fedparty.errors import ConfigurationError
+from fedparty.types import Secret
 
 PUBLIC_MODE = 0o644
 SECRET_MODE = 0o600
@@ -32,6 +35,24 @@ def replace_file(path: Path, content: bytes, *, mode: int = PUBLIC_MODE) -> None
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def read_secret(path: Path, *, hint: str = "Run generate_config.py again and deploy the party.") -> Secret:
+    """Return the secret that a file holds.
+
+    Raises
+    ------
+    ConfigurationError
+        The file cannot be read, or is empty: whoever shows nothing would show the right secret.
+    """
+    try:
+        content = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        what = exc.strerror if isinstance(exc, OSError) else "it is not text"
+        raise ConfigurationError(f"{path}: {what}", hint=hint) from exc
+    if not content:
+        raise ConfigurationError(f"{path}: the secret is empty", hint=hint)
+    return Secret(content)
 
 
 def make_private_folder(path: Path) -> None:

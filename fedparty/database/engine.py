@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from fedparty.errors import ConfigurationError, NotAvailableError
+from fedparty.errors import ConfigurationError, DatabaseError, NotAvailableError
 
 BUSY_TIMEOUT_S = 30
 """How long a transaction waits for another process, which is a migration."""
 
+_DISK_HINT = "Look at the free space of its disk, and for another program that has it open."
 _PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}",  # first: the next one takes a lock
     "PRAGMA journal_mode=WAL",
@@ -50,8 +51,8 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        file = sqlite_file(url)
-        prepare_file(file)
+        self._file = sqlite_file(url)
+        prepare_file(self._file)
         self._engine: AsyncEngine = create_async_engine(url, pool_size=4, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S)
         configure(self._engine.sync_engine)
         self._writer = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
@@ -59,9 +60,16 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that sees one state of the database and changes nothing."""
-        async with self._engine.connect() as connection:
-            yield connection
+        """Open a transaction that sees one state of the database and changes nothing.
+
+        Raises
+        ------
+        DatabaseError
+            The database cannot be read now.
+        """
+        with self._telling():
+            async with self._engine.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -69,13 +77,26 @@ class Database:
 
         It holds the database's write lock from its beginning, so it never fails for another one's commit. Inside the
         process writers queue here, fairly, rather than in SQLite, which polls.
+
+        Raises
+        ------
+        DatabaseError
+            The database cannot be written now; nothing was.
         """
-        async with self._write_lock, self._writer.begin() as connection:
-            yield connection
+        with self._telling():
+            async with self._write_lock, self._writer.begin() as connection:
+                yield connection
 
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.OperationalError as exc:
+            raise DatabaseError(f"the database {self._file} cannot be used: {exc.orig}", hint=_DISK_HINT) from exc
 
 
 def sqlite_file(url: str) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedparty.errors import BundleError
-from fedparty.pki.manifest import MANIFEST, SIGNATURE, FileEntry, parse
+from fedparty.pki.manifest import MANIFEST, READ_BY_NO_SERVICE, SIGNATURE, FileEntry, parse
 
 PROXY = "proxy"
 TOGETHER = "party"
@@ -22,9 +22,6 @@ TOGETHER = "party"
 
 _LIVE_ORDER = ("sds_", "cds", "rds_", "lds")
 """Clusters before the routes that lead to them, listeners last."""
-
-_NOT_READ = frozenset({"README.md", MANIFEST, SIGNATURE, "bundle.json"})
-"""Files that no service reads."""
 
 _SUPERVISOR = "supervisord.conf"
 
@@ -86,7 +83,7 @@ class Bundle:
         return {name: hashlib.sha256("\n".join(lines).encode()).hexdigest() for name, lines in parts.items()}
 
     def _readers(self, path: str) -> tuple[str, ...]:
-        if path in _NOT_READ or self.files[path].is_live:
+        if path in READ_BY_NO_SERVICE or self.files[path].is_live:
             return ()
         if path == _SUPERVISOR:
             return (_SUPERVISOR,)
@@ -166,7 +163,9 @@ def compare(bundle: Bundle, installed: Path) -> Difference:
     live = [path for path in changed if path in bundle.files and bundle.files[path].is_live]
     return Difference(
         is_fresh=False,
-        static=tuple(sorted((path for path in changed if path not in live), key=lambda path: path in _NOT_READ)),
+        static=tuple(
+            sorted((path for path in changed if path not in live), key=lambda path: path in READ_BY_NO_SERVICE)
+        ),
         live=tuple(sorted(live, key=_live_rank)),
         gone=tuple(sorted(present - wanted)),
     )

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from prometheus_client import CollectorRegistry
 
+from fedparty.crypto.files import read_secret
 from fedparty.crypto.revocations import Revocations
 from fedparty.crypto.tokens import TokenVerifier
-from fedparty.errors import ConfigurationError
 from fedparty.federation.local_service import LocalService
 from fedparty.federation.mailbox import Mailbox
 from fedparty.federation.metrics import MailboxMetrics
@@ -26,7 +25,6 @@ from fedparty.rpc.operations import new_registry, serve_operations
 from fedparty.rpc.server import start_server
 from fedparty.rpc.stream import keep_chunk_memory
 from fedparty.settings import FederationSettings
-from fedparty.types import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +77,7 @@ async def _serve_mailbox(
         mailbox,
         party=settings.party,
         federation=settings.federation,
-        secret=_read_secret(settings.proxy_secret),
+        secret=read_secret(settings.proxy_secret),
         verifier=verifier,
         guard=guard,
         metrics=metrics,
@@ -89,26 +87,6 @@ async def _serve_mailbox(
         for address, handlers in ((settings.peer, peer.handlers()), (settings.local, local.handlers())):
             server = await start_server(address, [handlers])
             stack.push_async_callback(server.stop, _GRACE_S)
-        await stack.enter_async_context(_watching(guard))
+        await stack.enter_async_context(guard.watching())
         yield
         mailbox.end_waiting()
-
-
-@asynccontextmanager
-async def _watching(guard: StreamGuard) -> AsyncIterator[None]:
-    watcher = asyncio.create_task(guard.watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
-        with suppress(asyncio.CancelledError):
-            await watcher
-
-
-def _read_secret(path: Path) -> Secret:
-    try:
-        return Secret(path.read_text().strip())
-    except FileNotFoundError as exc:
-        raise ConfigurationError(
-            f"{path}: there is no such secret", hint="Run generate_config.py again and deploy the party."
-        ) from exc

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from typing import Any, TypeVar
 
+from fedparty.errors import DatabaseError
 from fedparty.rpc.logging import log_context
 
 logger = logging.getLogger(__name__)
+
+_BACKOFF_S, _MAX_BACKOFF_S = 0.2, 10.0
+
+Value = TypeVar("Value")
 
 
 class Background:
@@ -46,6 +51,18 @@ class Background:
     def _forget(self, key: Hashable, ended: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is ended:
             del self._tasks[key]
+
+
+async def until_recorded(write: Callable[[], Awaitable[Value]]) -> Value:
+    """Repeat what must get into the database until it is there: a full disk must not keep a job open for ever."""
+    backoff_s = _BACKOFF_S
+    while True:
+        try:
+            return await write()
+        except DatabaseError as exc:
+            logger.error("recorded later: %s", exc.message)
+        await asyncio.sleep(backoff_s)
+        backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
 
 async def _bounded(work: Coroutine[Any, Any, None], fields: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fedparty import __version__
-from fedparty.errors import JobError
+from fedparty.errors import DatabaseError, JobError
 from fedparty.flow import description
 from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, report_of, run_of
 from fedparty.flow.records import Job
@@ -114,7 +114,12 @@ class Coordination:
                 "NOT_INITIATOR", f"party {caller.party} may not direct job {job}: party {initiator_of(job)} opened it"
             )
         async with self._guard.guarding(caller):
-            yield caller.party
+            try:
+                yield caller.party
+            except DatabaseError as exc:
+                raise catalogue.error(
+                    "FLOW_DOWN", f"the flow of party {self._site.party}: {exc.message}", hint=exc.hint
+                ) from exc
 
     def _job(self, run: TaskRun, request: peer_pb2.PrepareRequest) -> Job:
         """Return the job as it is recorded here if it is new."""

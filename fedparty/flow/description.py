@@ -9,19 +9,21 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from fedparty.errors import JobError
+from fedparty.flow import plain
 from fedparty.settings import Party
 from fedparty.types import ROLE, TASK_NAME, Member, PartyId
 
 MAX_BYTES = 2**20
 """Size of a description: parameters, not data."""
+MAX_TASKS = 1000
 MAX_TIMEOUT_S = 30 * 24 * 3600.0
 
 Role = Annotated[str, Field(pattern=f"^{ROLE.pattern}$")]
 TaskName = Annotated[str, Field(pattern=f"^{TASK_NAME.pattern}$")]
-Parameters = dict[str, JsonValue]
+Parameters = Annotated[dict[str, JsonValue], BeforeValidator(plain.check)]
 
 
 class TaskDescription(BaseModel):
@@ -47,7 +49,7 @@ class JobDescription(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     roles: Annotated[dict[Role, Annotated[tuple[Party, ...], Field(min_length=1)]], Field(min_length=1)]
-    tasks: Annotated[dict[TaskName, TaskDescription], Field(min_length=1)]
+    tasks: Annotated[dict[TaskName, TaskDescription], Field(min_length=1, max_length=MAX_TASKS)]
     timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)] | None = None
     """Seconds from submission by which the job must have ended; None: the party's setting."""
 

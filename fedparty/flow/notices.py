@@ -9,8 +9,8 @@ import asyncio
 import logging
 import time
 
-from fedparty.errors import RpcError
-from fedparty.flow.background import Background
+from fedparty.errors import DatabaseError, RpcError
+from fedparty.flow.background import Background, until_recorded
 from fedparty.flow.peers import Peers
 from fedparty.flow.records import Job, Notice, Outcome
 from fedparty.flow.site import Site
@@ -68,16 +68,18 @@ class Notices:
             await self._peers.end(party, job.id, outcome)
 
     async def _until_acknowledged(self, notice: Notice) -> None:
-        job = await self._store.job(notice.job)
+        job = await until_recorded(lambda: self._store.job(notice.job))
         backoff_s = _BACKOFF_S
         while job is not None and time.time() < notice.expires_at:
             try:
                 await self._tell(notice.party, job)
                 break
+            except DatabaseError as exc:
+                logger.error("this party's part is ended later: %s", exc.message)
             except RpcError as exc:
                 if not catalogue.is_retryable(exc) and exc.code != "DEADLINE":
                     logger.warning("party %s was not told of the job's end: %s", notice.party, exc.message)
                     break
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
-        await self._store.acknowledge(notice)
+        await until_recorded(lambda: self._store.acknowledge(notice))

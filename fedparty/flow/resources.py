@@ -49,13 +49,15 @@ class Resources:
         RpcError
             NOT_ENOUGH_CORES: more than there are. CORES_TAKEN: others have them now.
         """
+        if run in self._taken:
+            return
         wanted = _grains(cores)
         if wanted > self._total:
             raise catalogue.error(
                 "NOT_ENOUGH_CORES",
                 f"task {run.task} asks for {cores:g} cores, party {self._party} has {self.cores:g}",
             )
-        if run not in self._taken and wanted > self._total - sum(self._taken.values()):
+        if wanted > self._total - sum(self._taken.values()):
             raise catalogue.error(
                 "CORES_TAKEN",
                 f"task {run.task} asks for {cores:g} cores, party {self._party} has {self.free_cores:g}"

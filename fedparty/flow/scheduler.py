@@ -14,6 +14,8 @@ from collections import Counter
 from ulid import ULID
 
 from fedparty.errors import FedpartyError
+from fedparty.flow import description as descriptions
+from fedparty.flow.background import until_recorded
 from fedparty.flow.description import JobDescription
 from fedparty.flow.notices import KEPT_S, Notices
 from fedparty.flow.peers import Peers
@@ -60,13 +62,21 @@ class Scheduler:
         return len(self._running)
 
     async def submit(self, description: JobDescription) -> Job:
-        """Accept a job: it is in the database when this returns, and is driven from now on."""
+        """Accept a job: it is in the database when this returns, and is driven from now on.
+
+        Raises
+        ------
+        JobError
+            Written down, the description is not one that every party can read.
+        """
         now = time.time()
+        text = description.model_dump_json(exclude_defaults=True)
+        descriptions.parse(text)
         job = Job(
             id=JobId(f"{self._party}-{ULID()}"),
             initiator=self._party,
             name=description.name,
-            text=description.model_dump_json(exclude_defaults=True),
+            text=text,
             state=State.WAITING,
             created_at=now,
             deadline_at=now + (description.timeout_s or self._timeout_s),
@@ -106,7 +116,8 @@ class Scheduler:
     async def _run(self, job: Job) -> None:
         with log_context(job=job.id):
             try:
-                await self._end(job, await self._outcome(job))
+                outcome = await self._outcome(job)
+                await until_recorded(lambda: self._end(job, outcome))
             except Exception:  # the boundary of one job: its end could not be recorded
                 logger.exception("the job stays open until the next start: its end could not be recorded")
 

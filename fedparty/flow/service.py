@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from fedparty.crypto.files import read_secret
 from fedparty.crypto.revocations import Revocations
 from fedparty.crypto.tokens import TokenSigner
 from fedparty.database.engine import Database
 from fedparty.database.migrate import check
-from fedparty.errors import ConfigurationError
 from fedparty.federation.client import MailboxClient
-from fedparty.flow.api.app import create_app, serve_rest
+from fedparty.flow.api.app import create_app
 from fedparty.flow.api.backend import Backend
 from fedparty.flow.changes import Changes
 from fedparty.flow.coordination import Coordination
@@ -33,14 +32,14 @@ from fedparty.flow.store import Store
 from fedparty.rpc import logging as service_logging
 from fedparty.rpc.calls import Channel
 from fedparty.rpc.channels import open_channel
+from fedparty.rpc.http import serve_http
 from fedparty.rpc.identity import StreamGuard
 from fedparty.rpc.operations import new_registry, serve_operations
 from fedparty.settings import FlowSettings
-from fedparty.types import Secret
 
 logger = logging.getLogger(__name__)
 
-_GRACE_S = 1.0
+_GRACE_S, _REST_GRACE_S = 1.0, 2
 _PROBE_S = 1.0
 _MAILBOX_S = 2.0
 """How long the mailbox is tried before the initiator hears of it, and asks again: it has more patience."""
@@ -64,8 +63,8 @@ async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
         scheduler = await stack.enter_async_context(_scheduler(settings, site, store, peers))
         logs = Logs(settings.party, store, neighbours.launcher)
         backend = Backend(settings.party, settings.federation, store, scheduler, site, peers, logs)
-        app = create_app(backend, _read_secret(settings.api_token), str(settings.api_token))
-        await stack.enter_async_context(serve_rest(settings.rest, app))
+        app = create_app(backend, read_secret(settings.api_token), str(settings.api_token))
+        await stack.enter_async_context(serve_http(settings.rest, app, grace_s=_REST_GRACE_S))
         registry = new_registry()
         FlowMetrics(scheduler, site.resources, registry)
         await stack.enter_async_context(serve_operations(settings.operations, neighbours.missing, registry))
@@ -140,15 +139,12 @@ async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -
 @asynccontextmanager
 async def _coordination(settings: FlowSettings, store: Store, site: Site) -> AsyncIterator[None]:
     guard = StreamGuard(Revocations(settings.revocations))
-    coordination = Coordination(site, store, guard, _read_secret(settings.proxy_secret), settings.federation)
+    coordination = Coordination(site, store, guard, read_secret(settings.proxy_secret), settings.federation)
     server = await coordination.listen(settings.peer)
-    watching = asyncio.create_task(guard.watch())
     try:
-        yield
+        async with guard.watching():
+            yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
         await server.stop(_GRACE_S)
 
 
@@ -160,11 +156,3 @@ async def _scheduler(settings: FlowSettings, site: Site, store: Store, peers: Pe
         yield scheduler
     finally:
         await scheduler.close()
-
-
-def _read_secret(path: Path) -> Secret:
-    try:
-        return Secret(path.read_text().strip())
-    except OSError as exc:
-        hint = "Run generate_config.py again and deploy the party."
-        raise ConfigurationError(f"{path}: {exc.strerror or exc}", hint=hint) from exc

@@ -15,11 +15,12 @@ import logging
 import time
 from collections.abc import Iterable
 from contextlib import aclosing
+from functools import partial
 from weakref import WeakValueDictionary
 
-from fedparty.errors import RpcError
+from fedparty.errors import DatabaseError, RpcError
 from fedparty.federation.client import MailboxClient
-from fedparty.flow.background import Background
+from fedparty.flow.background import Background, until_recorded
 from fedparty.flow.launcher import Launcher
 from fedparty.flow.records import Job, Outcome, RoleRun
 from fedparty.flow.resources import Resources
@@ -224,7 +225,7 @@ class Site:
             async for member, outcome in reports:
                 if outcome.state is State.LOST:
                     logger.warning("%s in attempt %d: %s", member, run.attempt, outcome.error)
-                await self._store.report(run, member, outcome)
+                await until_recorded(partial(self._store.report, run, member, outcome))
         self._release(run)
 
     async def _end_attempts(self, roles: Iterable[RoleRun], reason: str) -> None:
@@ -248,12 +249,13 @@ class Site:
         await asyncio.sleep(max(0.0, job.deadline_at - time.time()))
         logger.warning("the job's time is over")
         error = f"the job's time is over ({job.deadline_at - job.created_at:.0f} s at party {self.party})"
-        await self.end(job.id, Outcome(State.TIMEOUT, error, "Give the job more time: timeout_s."))
+        outcome = Outcome(State.TIMEOUT, error, "Give the job more time: timeout_s.")
+        await until_recorded(lambda: self.end(job.id, outcome))
 
     async def _clear_or_retry(self, job: Job) -> None:
         try:
             await self._clear(job)
-        except RpcError as exc:
+        except (RpcError, DatabaseError) as exc:
             logger.warning("what is held of the job is let go later: %s", exc.message)
             self._clear_later(job)
 
@@ -267,7 +269,7 @@ class Site:
                 async with self._lock(job.id):
                     await self._clear(job)
                 return
-            except RpcError as exc:
+            except (RpcError, DatabaseError) as exc:
                 logger.info("what is held of the job is let go later: %s", exc.message)
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)

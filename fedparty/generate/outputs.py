@@ -30,7 +30,7 @@ from fedparty.generate.ports import Assigned
 _FORMAT = 1
 
 MadeFrom = Mapping[str, Mapping[str, str]]
-"""By party id: digests of a bundle's ``inputs``, of its ``manifest`` and of its ``archive``."""
+"""By party id: digests of a bundle's ``inputs``, ``manifest``, ``signature`` and ``archive``."""
 
 
 class Outputs:

@@ -13,9 +13,7 @@ from pathlib import Path
 from fedparty.config.model import Federation
 from fedparty.generate.bundle import is_live
 from fedparty.generate.ports import Assigned
-from fedparty.pki.manifest import MANIFEST, SIGNATURE
-
-_READ_BY_NO_SERVICE = frozenset({"README.md", MANIFEST, SIGNATURE})
+from fedparty.pki.manifest import READ_BY_NO_SERVICE
 
 
 class State(Enum):
@@ -54,7 +52,7 @@ class Change:
     @property
     def static(self) -> tuple[str, ...]:
         """Files that are read when a service starts."""
-        return tuple(path for path in self.files if not is_live(path) and path not in _READ_BY_NO_SERVICE)
+        return tuple(path for path in self.files if not is_live(path) and path not in READ_BY_NO_SERVICE)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ from fedparty.pki.fingerprint import fingerprint_of_certificate, is_same_fingerp
 
 MANIFEST, SIGNATURE, AUTHORITY = "manifest.json", "manifest.sig", "ca/ca.crt"
 
+READ_BY_NO_SERVICE = frozenset({"README.md", "bundle.json", MANIFEST, SIGNATURE})
+"""Files for people and for the deployer: nothing restarts when they change."""
+
 _FORMAT = 1
 _DOMAIN = b"fedparty manifest 1\n"  # a certificate or a CRL begins with 0x30: no signature is good for both
 _MAX_FAULTS = 10

@@ -5,9 +5,10 @@ Owns reading the proxy's headers and ending the streams of a revoked caller. Doe
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,10 +77,16 @@ class StreamGuard:
         self._revocations = revocations
         self._open: dict[Breakable, Caller] = {}
 
-    async def watch(self) -> None:
-        """End what must end at each change of the list, until cancelled."""
-        async for _ in self._revocations.changes():
-            self.end_revoked()
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """End what must end at each change of the list, while the block runs."""
+        watcher = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
 
     def end_revoked(self) -> None:
         """End the streams of callers that are revoked now."""
@@ -104,6 +111,10 @@ class StreamGuard:
                 yield
             finally:
                 del self._open[stream]
+
+    async def _watch(self) -> None:
+        async for _ in self._revocations.changes():
+            self.end_revoked()
 
 
 def _revoked(caller: Caller) -> RpcError:

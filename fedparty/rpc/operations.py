@@ -5,20 +5,20 @@ Owns the three paths. Does not own what makes a service ready, nor its metrics.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from fedparty.rpc import sockets
+from fedparty.rpc.http import serve_http
 
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 """Returns what the service still waits for, by neighbour, e.g. ``{"mailbox": "no answer"}``; empty: it is ready."""
+
+_GRACE_S = 1
 
 _Answer = tuple[int, str, bytes]
 
@@ -41,32 +41,7 @@ async def serve_operations(address: str, readiness: Readiness, registry: Collect
     ConfigurationError
         The address is taken or cannot be used.
     """
-    listener = sockets.bind(address)
-    server = _Server(
-        uvicorn.Config(
-            _Operations(readiness, registry),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-    )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
-        sockets.release(address)
-
-
-class _Server(uvicorn.Server):
-    """Leaves the process's signals to whoever runs the service."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    async with serve_http(address, _Operations(readiness, registry), grace_s=_GRACE_S):
         yield
 
 

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from fedparty.context import failure
 from fedparty.errors import JobError
+from fedparty.rpc.logging import log_context
 from fedparty.types import JobId, Member, TaskRun
 from fedparty.worker.forkserver import Event
 from fedparty.worker.linux import FileChanges
@@ -88,12 +89,16 @@ class Launcher:
         )
         try:
             spec.folder.mkdir(parents=True, mode=0o700)
+            (spec.folder / LOG).touch(0o600)
         except FileExistsError:
             self._end(task, Outcome(LOST, task.failure("an earlier launcher ran this attempt and died")))
             return
-        (spec.folder / LOG).touch(0o600)
+        except OSError as exc:
+            what = task.failure(f"its folder {spec.folder} could not be made: {exc.strerror}")
+            self._end(task, Outcome(LOST, what, hint="Look at the free space and the rights of that disk."))
+            return
         task.timer = asyncio.get_running_loop().call_later(remaining_s, self._time_out, task, remaining_s)
-        logger.info("%s: starting %s", spec.key, spec.component)
+        _log(spec, f"starting {spec.component}")
         self._processes.start(task.spec)
         self._announce()
 
@@ -173,7 +178,7 @@ class Launcher:
         if task is None:
             return
         if "started" in event:
-            logger.info("%s: process %d", task.spec.key, event["pid"])
+            _log(task.spec, f"process {event['pid']}")
         elif "ended" in event:
             self._end(task, _outcome_of(task, event["exit_code"]))
         else:
@@ -205,12 +210,17 @@ class Launcher:
         task.outcome = outcome
         task.ended.set()
         self.ended[outcome.state] += 1
-        logger.info("%s: %s%s", task.spec.key, outcome.state, f": {outcome.error}" if outcome.error else "")
+        _log(task.spec, f"{outcome.state}: {outcome.error}" if outcome.error else outcome.state)
         self._announce()
 
     def _announce(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _log(spec: TaskSpec, what: str) -> None:
+    with log_context(job=spec.run.job, task=spec.run.task):
+        logger.info("%s, attempt %d: %s", spec.member, spec.run.attempt, what)
 
 
 def _outcome_of(task: _Task, exit_code: int) -> Outcome:

@@ -23,6 +23,7 @@ from fedparty.worker.spec import FAILED, LOG, LOST, SUCCESS, TIMEOUT, Outcome, T
 from fedparty.worker.tasklog import open_log
 
 _MAX_ERROR_LENGTH = 1000
+_MAX_RESULT_BYTES = 2**20
 
 
 def run(spec: TaskSpec) -> int:
@@ -48,11 +49,17 @@ def _play(spec: TaskSpec, log: logging.Logger) -> Outcome:
 
 def _as_json(result: Any) -> str:
     try:
-        return json.dumps(result)
-    except (TypeError, ValueError) as exc:
+        text = json.dumps(result)
+    except (TypeError, ValueError, RecursionError) as exc:
         raise ComponentError(
             f"its result cannot be written as JSON: {exc}", hint="Return numbers, strings, lists and dictionaries."
         ) from exc
+    if len(text) > _MAX_RESULT_BYTES:
+        raise ComponentError(
+            f"its result has {len(text)} bytes, more than {_MAX_RESULT_BYTES}",
+            hint="A result is a summary: send or keep data, and return what describes it.",
+        )
+    return text
 
 
 def _verdict(spec: TaskSpec, exc: BaseException) -> Outcome:
@@ -61,7 +68,8 @@ def _verdict(spec: TaskSpec, exc: BaseException) -> Outcome:
         state = TIMEOUT
     else:
         state = LOST if isinstance(exc, RpcError) and catalogue.is_retryable(exc) else FAILED
-    return Outcome(state, error=told.message[:_MAX_ERROR_LENGTH], hint=told.hint or _hint(spec))
+    error = told.message[:_MAX_ERROR_LENGTH].encode(errors="backslashreplace").decode()
+    return Outcome(state, error=error, hint=told.hint or _hint(spec))
 
 
 def _hint(spec: TaskSpec) -> str:

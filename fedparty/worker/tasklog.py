@@ -18,7 +18,7 @@ LOGGER = "fedparty.component"
 
 def open_log(spec: TaskSpec) -> logging.Logger:
     """Send this process's log records to the task's log, those of libraries from WARNING on."""
-    handler = logging.FileHandler(spec.folder / LOG, encoding="utf-8")
+    handler = logging.FileHandler(spec.folder / LOG, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_TaskFormatter(spec))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)

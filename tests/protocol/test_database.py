@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 
 from fedparty.database import migrate
 from fedparty.database.engine import Database, sqlite_file
-from fedparty.errors import ConfigurationError, FedpartyError, NotAvailableError
+from fedparty.errors import ConfigurationError, DatabaseError, FedpartyError, NotAvailableError
 from fedparty.flow.tables import METADATA
 from fedparty.settings import FlowSettings
 
@@ -195,6 +195,22 @@ async def test_cancelling_many_leaves_no_lock(database: Database) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await _insert(database, 100)
     assert await _count(database) >= 21
+
+
+async def test_a_full_disk_is_named_and_what_was_written_is_undone(database: Database, tmp_path: Path) -> None:
+    await _create(database)
+
+    async def fill() -> None:
+        async with database.write() as connection:
+            await connection.execute(sa.text("PRAGMA max_page_count=4"))
+            await connection.execute(sa.text("INSERT INTO t VALUES (1)"))
+            await connection.execute(sa.text("CREATE TABLE u (y BLOB)"))
+            await connection.execute(sa.text("INSERT INTO u VALUES (zeroblob(100000))"))
+
+    with pytest.raises(DatabaseError, match=f"{tmp_path}.*full") as raised:
+        await fill()
+    assert "disk" in raised.value.hint
+    assert await _count(database) == 0
 
 
 async def test_foreign_keys_are_held(settings: FlowSettings, database: Database) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import pytest
 from flow_party import FlowLab, FlowParty, description, flow_lab
+
+from fedparty.database import engine
+from fedparty.errors import FedpartyError
 
 
 def _two(lab: FlowLab) -> tuple[FlowParty, FlowParty]:
@@ -222,6 +230,44 @@ async def test_many_jobs_at_once_leak_nothing() -> None:
         assert {(await host.until(job)).state for job in jobs} == {"success"}
         await guest.until_free(4)
         await host.until_free(4)
+
+
+async def test_a_job_ends_at_both_parties_though_their_databases_were_locked(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine, "_PRAGMAS", ("PRAGMA busy_timeout=50", *engine._PRAGMAS[1:]))
+    async with flow_lab("10000", "9999") as lab:
+        guest, host = _two(lab)
+        job = await guest.submit(description("hang", timeout_s=1))
+        await guest.until(job, "running")
+        with _locked(guest), _locked(host):
+            async with asyncio.timeout(20):
+                while caplog.text.count("recorded later") < 2:  # noqa: ASYNC110 -- a log has no event
+                    await asyncio.sleep(0.02)
+            refused = await guest.call(lambda session: _error_of(lambda: session.stop(job)))
+            assert "the database" in refused
+            assert "locked" in refused
+        for party in (guest, host):
+            # The initiator may have met the lock before its deadline, when it had something else to record.
+            assert (await party.until(job)).state in ("timeout", "failed")
+            await party.until_free(4)
+
+
+@contextmanager
+def _locked(party: FlowParty) -> Iterator[None]:
+    """Keep a party's flow from writing to its database."""
+    other = sqlite3.connect(party.home / "data" / "flow.db", isolation_level=None, check_same_thread=False)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        other.close()
+
+
+def _error_of(call: Callable[[], object]) -> str:
+    with pytest.raises(FedpartyError) as raised:
+        call()
+    return raised.value.message
 
 
 async def _until_attempt(party: FlowParty, attempt: int) -> None:

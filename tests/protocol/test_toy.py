@@ -146,9 +146,7 @@ def test_a_failure_names_the_hop_and_what_to_do(home: Path, flow: Flow):
     flow.lines = []
     done = run(home)
     assert done.returncode == 1
-    assert done.stderr == (
-        "job 10000-X failed: prepare at party 9999: its flow does not answer\nAsk party 9999.\n"
-    )
+    assert done.stderr == ("job 10000-X failed: prepare at party 9999: its flow does not answer\nAsk party 9999.\n")
 
 
 def test_what_a_member_says_is_told_too(home: Path, flow: Flow):

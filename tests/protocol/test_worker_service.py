@@ -251,6 +251,8 @@ async def test_an_error_of_the_component_is_told_and_its_traceback_logged(client
         ("exits", "lost", "exits (guest:10000): its process ended with exit code 3 and without a verdict"),
         ("no_such", "failed", "no_such (guest:10000): there is no component 'no_such' here"),
         ("unwritable", "failed", "unwritable (guest:10000): its result cannot be written as JSON"),
+        ("large", "failed", "large (guest:10000): its result has 6000002 bytes, more than 1048576"),
+        ("garbled", "failed", r"garbled (guest:10000): ValueError: bad \ud800"),
     ],
 )
 async def test_other_ends(client: Client, run: TaskRun, component: str, state: str, error: str):

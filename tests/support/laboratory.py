@@ -167,7 +167,9 @@ class Laboratory:
 
     def pid(self, party: str, service: str) -> int:
         """Return the process id of a service, as the supervisor sees it."""
-        return int(self.control(party, "pid", f"party:{service}"))
+        pid = int(self.control(party, "pid", f"party:{service}"))
+        assert pid > 1, f"{service} of {party} does not run"
+        return pid
 
     def pids(self) -> dict[tuple[str, str], int]:
         """Return every service's process id."""

@@ -20,6 +20,8 @@ NAMES = {
     "looks": "Looks",
     "talks": "Talks",
     "unwritable": "Unwritable",
+    "large": "Large",
+    "garbled": "Garbled",
 }
 
 
@@ -113,3 +115,15 @@ class Talks:
 class Unwritable:
     def guest(self, ctx: Any) -> Any:
         return {1, 2}
+
+
+class Large:
+    def guest(self, ctx: Any) -> Any:
+        return "x" * 6_000_000
+
+
+class Garbled:
+    """Fails with half of a surrogate pair, which UTF-8 cannot say."""
+
+    def guest(self, ctx: Any) -> Any:
+        raise ValueError("bad \ud800")

@@ -1,15 +1,10 @@
-"""The REST application and its listener.
+"""The REST application.
 
-Owns putting the paths together and serving them. Does not own TLS: the proxy ends it where REST is published.
+Owns putting the paths together. Does not own TLS: the proxy ends it where REST is published.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-
-import uvicorn
 from fastapi import FastAPI, Security
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
@@ -20,10 +15,7 @@ from fedparty.flow.api.backend import Backend
 from fedparty.flow.api.gate import Gate
 from fedparty.flow.api.views import ErrorView
 from fedparty.flow.description import MAX_BYTES
-from fedparty.rpc import sockets
 from fedparty.types import Secret
-
-_GRACE_S = 2
 
 
 def create_app(backend: Backend, token: Secret, token_place: str) -> ASGIApp:
@@ -48,45 +40,3 @@ def create_app(backend: Backend, token: Secret, token_place: str) -> ASGIApp:
         return {"healthy": True}
 
     return Gate(app, token, token_place, MAX_BYTES)
-
-
-@asynccontextmanager
-async def serve_rest(address: str, app: ASGIApp) -> AsyncIterator[None]:
-    """Serve `app` while the block runs.
-
-    Raises
-    ------
-    ConfigurationError
-        The address is taken or cannot be used.
-    """
-    listener = sockets.bind(address)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-    )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
-        sockets.release(address)
-
-
-class _Server(uvicorn.Server):
-    """Leaves the process's signals to whoever runs the service."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from fedparty.errors import FedpartyError, RpcError
+from fedparty.errors import DatabaseError, FedpartyError, RpcError
 from fedparty.rpc.catalogue import CATALOGUE
 
 logger = logging.getLogger(__name__)
@@ -32,12 +32,19 @@ _STATUS = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-_HINTS = {404: "See /docs for the paths there are.", 405: "See /docs for the methods of this path."}
+_MAX_LENGTH = 10_000
+_HINTS = {
+    400: "Correct the request: its body must be JSON, in UTF-8.",
+    404: "See /docs for the paths there are.",
+    405: "See /docs for the methods of this path.",
+    413: "Parameters are for settings: put data into a table.",
+}
 
 
 def answer(status: int, error: str, hint: str, code: str) -> JSONResponse:
-    """Return an error as a response."""
-    return JSONResponse({"error": error, "hint": hint, "code": code}, status)
+    """Return an error as a response; what it quotes from the request may be long, or not Unicode."""
+    text = error[:_MAX_LENGTH].encode(errors="backslashreplace").decode()
+    return JSONResponse({"error": text, "hint": hint, "code": code}, status)
 
 
 def install(app: FastAPI) -> None:
@@ -50,6 +57,8 @@ def install(app: FastAPI) -> None:
 
 def status_of(exc: FedpartyError) -> int:
     """Return the HTTP status of an error."""
+    if isinstance(exc, DatabaseError):
+        return 503
     if not isinstance(exc, RpcError):
         return 422
     return _STATUS.get(CATALOGUE[exc.code].status.name, 500) if exc.code in CATALOGUE else 500
@@ -58,7 +67,7 @@ def status_of(exc: FedpartyError) -> int:
 async def _on_fedparty_error(_request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, FedpartyError):
         raise exc
-    code = exc.code if isinstance(exc, RpcError) else "BAD_REQUEST"
+    code = exc.code if isinstance(exc, RpcError) else "FLOW_DOWN" if isinstance(exc, DatabaseError) else "BAD_REQUEST"
     return answer(status_of(exc), exc.message, exc.hint, code)
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, JsonValue
 
+from fedparty.flow import plain
 from fedparty.flow.records import Job, RoleRun
 from fedparty.flow.states import State
 
@@ -120,9 +121,10 @@ def _task(role: RoleRun) -> TaskView:
 
 
 def _json(text: str) -> JsonValue:
+    """Return a result, or where it is not JSON that everybody can read, its text: a peer may report anything."""
     try:
-        value: JsonValue = json.loads(text) if text else None
-    except ValueError:
+        value: JsonValue = plain.check(json.loads(text)) if text else None
+    except (ValueError, RecursionError):
         return text
     return value
 

@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from fedparty.crypto.files import make_private_folder, replace_file
+from fedparty.crypto.files import make_private_folder, read_secret, replace_file
 from fedparty.crypto.keys import generate_key, is_signature, key_from_pem, key_to_pem, read_key, sign
-from fedparty.errors import CertificateError
+from fedparty.errors import CertificateError, ConfigurationError
 
 
 def mode_of(path: Path) -> int:
@@ -91,3 +91,24 @@ def test_a_signature_is_the_same_each_time_and_of_one_key_only() -> None:
     assert not is_signature(key.public_key(), signature, b"other")
     assert not is_signature(generate_key().public_key(), signature, b"payload")
     assert not is_signature(key.public_key(), b"no signature", b"payload")
+
+
+def test_a_secret_is_read_without_its_newline(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    secret = read_secret(tmp_path / "secret")
+    assert (secret.reveal(), str(secret)) == ("s3cret", "***")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"), [(b"", "the secret is empty"), (b" \n", "the secret is empty"), (b"\xff", "it is not text")]
+)
+def test_a_secret_that_everybody_would_know_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"secret: {fault}$"):
+        read_secret(tmp_path / "secret")
+
+
+def test_a_secret_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"secret: No such file or directory$") as raised:
+        read_secret(tmp_path / "secret")
+    assert raised.value.hint == "Run generate_config.py again and deploy the party."

@@ -7,7 +7,8 @@ import logging
 
 import pytest
 
-from fedparty.flow.background import Background
+from fedparty.errors import DatabaseError
+from fedparty.flow.background import Background, until_recorded
 
 
 async def test_one_piece_of_work_for_a_key() -> None:
@@ -65,3 +66,16 @@ async def test_what_nobody_foresaw_is_recorded(caplog: pytest.LogCaptureFixture)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert "unforeseen error in the background" in caplog.text
+
+
+async def test_what_must_be_recorded_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedparty.flow.background._BACKOFF_S", 0)
+    answers = [DatabaseError("the disk is full"), DatabaseError("the disk is full"), "recorded"]
+
+    async def write() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, DatabaseError):
+            raise answer
+        return answer
+
+    assert await until_recorded(write) == "recorded"

@@ -24,6 +24,13 @@ def _task(**fields: Any) -> dict[str, Any]:
     return {"sum": {"component": "secure_sum", **fields}}
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def test_members_parties_and_cores() -> None:
     job = description.parse(json.dumps(_job(tasks=_task(cores=0.5))))
     assert [str(member) for member in job.members] == ["guest:10000", "host:9999", "host:10000"]
@@ -59,6 +66,19 @@ def test_a_roles_parameters_go_over_the_common_ones() -> None:
         (_job(timeout_s=-1), "timeout_s:"),
         (_job(timeout_s=1e9), "timeout_s:"),
         (_job(priority=1), "priority:"),
+        (
+            _job(tasks=_task(parameters={"a": nested(60)})),
+            "tasks.sum.parameters: Value error, lists and objects lie more",
+        ),
+        (
+            _job(tasks=_task(parameters={"a": [float("nan")]})),
+            "tasks.sum.parameters: Value error, a number is not finite",
+        ),
+        (
+            _job(tasks=_task(role_parameters={"guest": {"a": float("inf")}})),
+            "role_parameters.guest: Value error, a number",
+        ),
+        (_job(tasks={f"t{number}": {"component": "c"} for number in range(1001)}), "tasks:"),
     ],
 )
 def test_faults_are_named_with_their_place(job: dict[str, Any], said: str) -> None:

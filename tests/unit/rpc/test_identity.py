@@ -98,7 +98,6 @@ def test_two_names_are_none() -> None:
 async def test_revocation_ends_the_stream_of_that_caller_only() -> None:
     revocations = FakeRevocations()
     guard = StreamGuard(revocations)  # type: ignore[arg-type]
-    watching = asyncio.create_task(guard.watch())
     done = asyncio.Event()
 
     async def stream(serial: str) -> str:
@@ -106,16 +105,16 @@ async def test_revocation_ends_the_stream_of_that_caller_only() -> None:
             await done.wait()
         return serial
 
-    revoked, fine = asyncio.create_task(stream("0a")), asyncio.create_task(stream("0b"))
-    await asyncio.sleep(0)
-    revocations.serials.add("0a")
-    revocations.changed.set()
-    with pytest.raises(RpcError) as caught:
-        await revoked
-    assert caught.value.code == "CERTIFICATE_REVOKED"
-    done.set()
-    assert await fine == "0b"
-    watching.cancel()
+    async with guard.watching():
+        revoked, fine = asyncio.create_task(stream("0a")), asyncio.create_task(stream("0b"))
+        await asyncio.sleep(0)
+        revocations.serials.add("0a")
+        revocations.changed.set()
+        with pytest.raises(RpcError) as caught:
+            await revoked
+        assert caught.value.code == "CERTIFICATE_REVOKED"
+        done.set()
+        assert await fine == "0b"
 
 
 async def test_revoked_caller_does_not_begin() -> None:

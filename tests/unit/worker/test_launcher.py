@@ -1,11 +1,14 @@
 """The table of tasks, with processes that only pretend."""
 
 import asyncio
+import json
+import logging
 from pathlib import Path
 
 import pytest
 
 from fedparty.errors import JobError
+from fedparty.rpc.logging import JsonFormatter
 from fedparty.types import JobId, Member, PartyId, TaskRun
 from fedparty.worker.launcher import Launcher, UnknownTaskError
 from fedparty.worker.linux import FileChanges
@@ -65,6 +68,19 @@ async def test_watching_tells_every_change_until_all_have_ended(processes: Proce
     assert await states(launcher) == [("guest", "success"), ("host", "lost")]
     assert launcher.ended == {"success": 1, "lost": 1}
     assert launcher.running == []
+
+
+async def test_its_log_lines_name_job_and_task(processes: Processes, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    caplog.handler.setFormatter(JsonFormatter())
+    processes.launcher.start(spec(tmp_path), 60)
+    await asyncio.sleep(0)
+    lines = [json.loads(line) for line in caplog.text.splitlines()]
+    assert {(line["job"], line["task"]) for line in lines} == {(RUN.job, RUN.task)}
+    assert [line["message"] for line in lines] == [
+        "guest:10000, attempt 1: starting secure_sum",
+        "guest:10000, attempt 1: process 17",
+    ]
 
 
 async def test_starting_again_changes_nothing(processes: Processes, tmp_path: Path):
@@ -187,3 +203,15 @@ async def test_a_job_is_forgotten_only_when_it_has_ended(processes: Processes, t
     await launcher.forget(RUN.job, tmp_path)
     with pytest.raises(UnknownTaskError):
         await states(launcher)
+
+
+async def test_a_folder_that_cannot_be_made_ends_the_task(processes: Processes, tmp_path: Path):
+    jobs = tmp_path / "jobs"
+    jobs.write_text("no folder")
+    processes.launcher.start(spec(jobs), 60)
+    outcome = await last(processes.launcher)
+    assert outcome.state == "lost"
+    assert f"its folder {spec(jobs).folder} could not be made: Not a directory" in outcome.error
+    assert "disk" in outcome.hint
+    await processes.launcher.stop(RUN)
+    assert processes.started == []
