@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from laboratory import SUCCESS, Laboratory, laboratory
 
 LARGE = ("--data-num", "2000000", "--partition", "40", "--timeout", "60")
 """A toy job that runs long enough to be hurt in the middle."""
+
+LARGE_SUCCESS = "success to calculate secure_sum, it is 4000000.0"
 
 SERVICES = ("proxy", "federation", "flow", "worker", "task")
 
@@ -31,7 +34,20 @@ def assert_works(lab: Laboratory) -> None:
     assert SUCCESS in done.stdout
 
 
-def kill_while_the_toy_runs(lab: Laboratory, party: str, victim: str) -> None:
+def kill_while_the_toy_runs(lab: Laboratory, *victims: tuple[str, str]) -> None:
+    output, code = hurt_while_the_toy_runs(lab, lambda: [lab.kill(party, victim) for party, victim in victims])
+    if code == 0:
+        assert LARGE_SUCCESS in output
+    else:
+        names = [{"task": "worker", "federation": "mailbox"}.get(victim, victim) for _, victim in victims]
+        last = output.strip().splitlines()[-3:]
+        assert any(name in line for line in last for name in (*names, *(victim for _, victim in victims))), output
+    lab.wait_healthy()
+    assert_works(lab)
+
+
+def hurt_while_the_toy_runs(lab: Laboratory, hurt: Callable[[], object]) -> tuple[str, int]:
+    """Start a long toy job, hurt the lab when both sides exchange shares; return what was printed and the exit code."""
     toy = lab.start_toy(*lab.parties, "1", *LARGE)
     assert toy.stdout is not None
     lines = []
@@ -39,7 +55,7 @@ def kill_while_the_toy_runs(lab: Laboratory, party: str, victim: str) -> None:
         for line in toy.stdout:
             lines.append(line)
             if "share one random part data to host" in line:
-                lab.kill(party, victim)
+                hurt()
                 break
         else:
             pytest.fail("the job never began:\n" + "".join(lines))
@@ -47,27 +63,54 @@ def kill_while_the_toy_runs(lab: Laboratory, party: str, victim: str) -> None:
     finally:
         toy.kill()
         toy.wait()
-    output = "".join(lines) + rest
-    if toy.returncode == 0:
-        assert "success to calculate secure_sum, it is 4000000.0" in output
-    else:
-        service = {"task": "worker", "federation": "mailbox"}.get(victim, victim)
-        last = output.strip().splitlines()[-3:]
-        assert any(service in line or victim in line for line in last), output
-    lab.wait_healthy()
-    assert_works(lab)
+    return "".join(lines) + rest, toy.returncode
 
 
 @pytest.mark.parametrize(("party", "victim"), [("9999", "task"), ("10000", "federation"), ("9999", "proxy")])
 def test_toy_survives_kill_9(lab: Laboratory, party: str, victim: str) -> None:
-    kill_while_the_toy_runs(lab, party, victim)
+    kill_while_the_toy_runs(lab, (party, victim))
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("victim", SERVICES)
 @pytest.mark.parametrize("party", ["10000", "9999"])
 def test_toy_survives_kill_9_of_everything(lab: Laboratory, party: str, victim: str) -> None:
-    kill_while_the_toy_runs(lab, party, victim)
+    kill_while_the_toy_runs(lab, (party, victim))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    "victims",
+    [
+        (("10000", "flow"), ("9999", "flow")),
+        (("10000", "worker"), ("9999", "worker")),
+        (("10000", "proxy"), ("9999", "proxy")),
+        (("9999", "flow"), ("9999", "federation")),
+        (("9999", "worker"), ("9999", "federation")),
+    ],
+    ids=lambda victims: "+".join(f"{party}-{victim}" for party, victim in victims),
+)
+def test_toy_survives_kill_9_of_two_at_once(lab: Laboratory, victims: tuple[tuple[str, str], ...]) -> None:
+    kill_while_the_toy_runs(lab, *victims)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("victim", SERVICES[:-1])
+@pytest.mark.parametrize("party", ["10000", "9999"])
+def test_toy_survives_a_pause(lab: Laboratory, party: str, victim: str) -> None:
+    pid = lab.pid(party, victim)
+    resume = threading.Timer(3, os.kill, (pid, signal.SIGCONT))
+
+    def pause() -> None:
+        os.kill(pid, signal.SIGSTOP)
+        resume.start()
+
+    try:
+        output, code = hurt_while_the_toy_runs(lab, pause)
+    finally:
+        resume.join()
+    assert code == 0, output
+    assert LARGE_SUCCESS in output
 
 
 def test_stopped_proxy_is_named(lab: Laboratory) -> None:
