@@ -12,8 +12,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,8 +210,9 @@ def _run_job(asked: Toy, home: Path) -> None:
         job = session.submit(asked.job()).id
         printed = threading.Event()
         following = threading.Thread(target=_follow, args=(session, job, printed.set), daemon=True)
-        following.start()
-        ended = _wait(session, job, asked)
+        with _stopping_if_interrupted(session, job):
+            following.start()
+            ended = session.wait(job, asked.timeout_s + _PATIENCE_S)
         following.join(_PATIENCE_S if ended.state == "success" else 1.0)
         _require_success(ended)
         _check(ended.result(_TASK, "guest"), asked)
@@ -219,13 +220,16 @@ def _run_job(asked: Toy, home: Path) -> None:
             click.echo(f"success to calculate secure_sum, it is {asked.expected}")
 
 
-def _wait(session: Session, job: str, asked: Toy) -> JobStatus:
+@contextmanager
+def _stopping_if_interrupted(session: Session, job: str) -> Iterator[None]:
     try:
-        return session.wait(job, asked.timeout_s + _PATIENCE_S)
+        yield
     except KeyboardInterrupt:
-        with suppress(FedpartyError):
+        try:
             session.stop(job)
             click.echo(f"job {job} was stopped", err=True)
+        except FedpartyError as exc:
+            click.echo(f"job {job} was not stopped: {exc.message}", err=True)
         raise
 
 
