@@ -105,7 +105,7 @@ def test_the_validation_reads_live_files(file: str, old: str, new: str, complain
 def test_no_time_out_cuts_a_long_stream(resources: dict[str, Any], listeners: dict[str, Any]) -> None:
     routes = [route for listener in listeners.values() for found in objects(listener, "routes") for route in found]
     actions = [route["route"] for route in routes if "route" in route]
-    assert len(actions) == 1 + 2 + 4
+    assert len(actions) == 1 + 2 + 3
     for action in actions:
         assert (action["timeout"], action["idle_timeout"]) == ("0s", "0s")
         assert action["max_stream_duration"] == {"grpc_timeout_header_max": "0s"}

@@ -28,7 +28,8 @@ def create_app(backend: Backend, token: Secret, token_place: str) -> ASGIApp:
     token, token_place
         What every request under ``/v1`` must show, and where a person finds it.
     """
-    app = FastAPI(title=f"fedparty, party {backend.party}", version=__version__)
+    # No page at /docs: FastAPI's loads its scripts from a public server, which a party's network need not reach.
+    app = FastAPI(title=f"fedparty, party {backend.party}", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
     shown = Security(HTTPBearer(auto_error=False, description=f"The token from {token_place}"))
     for router in (jobs.router(backend), party.router(backend)):
