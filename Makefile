@@ -38,7 +38,7 @@ lab-down: $(VENV)/.runtime ## Stop the lab; its data stays.
 stop: lab-down
 
 test: $(VENV)/.develop ## Every test tier that this machine can run, each with its time.
-	$(RUN) -m pytest -n 4 tests/unit tests/protocol $(PYTEST)
+	$(RUN) -m pytest -n 3 tests/unit tests/protocol $(PYTEST)
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not matrix" tests/lab $(PYTEST)
 
 check: $(VENV)/.develop ## Style, types, layers.

@@ -148,7 +148,7 @@ async def test_an_attempt_that_never_started_may_be_prepared_again() -> None:
 
 
 async def test_a_start_that_never_comes_keeps_no_cores() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=0.4) as lab:
+    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
         guest = _Guest(lab)
         await guest.prepare(_prepare())
         assert await guest.host.free_cores() == 3
@@ -160,7 +160,7 @@ async def test_a_start_that_never_comes_keeps_no_cores() -> None:
 async def test_a_job_ends_at_the_host_though_its_initiator_is_silent() -> None:
     async with flow_lab("10000", "9999") as lab:
         guest = _Guest(lab)
-        await guest.prepare(_prepare(remaining_s=0.4))
+        await guest.prepare(_prepare(remaining_s=1.5))
         await guest.start()
         assert (await guest.host.until(JOB)).state == "timeout"
         await guest.host.worker.until_idle()

@@ -32,7 +32,7 @@ async def test_an_unknown_party_fails_at_once() -> None:
 
 
 async def test_a_party_that_stays_unreachable_fails_the_job_in_time() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=0.5) as lab:
+    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
         guest, _ = _two(lab)
         lab.unreachable.add("9999")
         error, hint = await _failure(guest)
@@ -42,7 +42,7 @@ async def test_a_party_that_stays_unreachable_fails_the_job_in_time() -> None:
 
 
 async def test_a_party_that_becomes_unreachable_while_its_task_runs() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=0.5) as lab:
+    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
         guest, _ = _two(lab)
         job = await guest.submit(description("hang"))
         await guest.until(job, "running")
@@ -66,7 +66,7 @@ async def test_a_party_that_comes_back_in_time_is_no_failure() -> None:
 
 
 async def test_a_connection_that_breaks_late_is_no_failure() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=0.4) as lab:
+    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
         guest, host = _two(lab)
         job = await guest.submit(description("hang"))
         await guest.until(job, "running")
@@ -87,7 +87,7 @@ async def test_a_party_that_reports_nothing_is_no_success() -> None:
 
 
 async def test_the_peers_flow_is_down() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=0.5) as lab:
+    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
         guest, host = _two(lab)
         await host.stop_flow()
         error, hint = await _failure(guest)
@@ -96,7 +96,7 @@ async def test_the_peers_flow_is_down() -> None:
 
 
 async def test_the_own_proxy_is_down() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=0.5) as lab:
+    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
         guest, _ = _two(lab)
         await guest.egress_server.stop(0)
         error, hint = await _failure(guest)

@@ -93,7 +93,7 @@ async def test_the_worker_service_dies_and_comes_back() -> None:
 
 
 async def test_the_worker_service_stays_down() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=0.5) as lab:
+    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
         guest, host = _two(lab)
         job = await guest.submit(description("hang"))
         await guest.until(job, "running")
