@@ -55,7 +55,6 @@ def main(size_mib: int, rounds: int) -> None:
                 times[way].append(_measure(pair, f"round{number}"))
         for player in (*ways["direct"], *ways["mailbox"]):
             player.stop()
-    print(times) if os.environ.get("V") else None
     _report(size_mib / 1024, times["direct"][1:], times["mailbox"][1:])
 
 

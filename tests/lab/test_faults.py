@@ -114,40 +114,28 @@ def test_toy_survives_a_pause(lab: Laboratory, party: str, victim: str) -> None:
 
 
 def test_stopped_proxy_is_named(lab: Laboratory) -> None:
-    lab.control("9999", "stop", "party:proxy")
-    try:
+    with lab.stopped("9999", "proxy"):
         done = lab.toy("10000", "9999", "1", "--timeout", "4")
-    finally:
-        lab.control("9999", "start", "party:proxy")
     assert done.returncode != 0
     assert "9999" in done.stdout
     assert "proxy" in done.stdout or "unreachable" in done.stdout, done.stdout
-    lab.wait_healthy("9999")
     assert_works(lab)
 
 
 def test_stopped_flow_of_the_peer_is_named(lab: Laboratory) -> None:
-    lab.control("9999", "stop", "party:flow")
-    try:
+    with lab.stopped("9999", "flow"):
         done = lab.toy("10000", "9999", "1", "--timeout", "4")
-    finally:
-        lab.control("9999", "start", "party:flow")
     assert done.returncode != 0
     assert "9999" in done.stdout
     assert "flow" in done.stdout, done.stdout
-    lab.wait_healthy("9999")
 
 
 def test_own_flow_down_is_named(lab: Laboratory) -> None:
-    lab.control("10000", "stop", "party:flow")
-    try:
+    with lab.stopped("10000", "flow"):
         done = lab.toy("10000", "9999", "1")
-    finally:
-        lab.control("10000", "start", "party:flow")
     assert done.returncode != 0
     assert "flow" in done.stdout
     assert "deploy.py" in done.stdout, done.stdout
-    lab.wait_healthy("10000")
 
 
 def test_unknown_party_is_named(lab: Laboratory) -> None:

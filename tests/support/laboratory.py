@@ -165,6 +165,16 @@ class Laboratory:
         )
         return done.stdout
 
+    @contextlib.contextmanager
+    def stopped(self, party: str, service: str) -> Iterator[None]:
+        """Stop a service for the length of a block, and return when the party is healthy again."""
+        self.control(party, "stop", f"party:{service}")
+        try:
+            yield
+        finally:
+            self.control(party, "start", f"party:{service}")
+        self.wait_healthy(party)
+
     def pid(self, party: str, service: str) -> int:
         """Return the process id of a service, as the supervisor sees it."""
         pid = int(self.control(party, "pid", f"party:{service}"))

@@ -7,21 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_lines import GUEST_LINES
 
 from fedparty.cli import toy
 from fedparty.components import secure_sum
 
 SCRIPT = Path(__file__).parents[3] / "toy_example" / "run_toy_example.py"
-GUEST_LINES = [
-    "begin to init parameters of secure add example guest",
-    "begin to make guest data",
-    "split data into two random parts",
-    "share one random part data to host",
-    "get share of one random part data from host",
-    "begin to get sum of guest and host",
-    "receive host sum from guest",
-    "success to calculate secure_sum, it is 2000.0",
-]
 
 
 @pytest.fixture(autouse=True)

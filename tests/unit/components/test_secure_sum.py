@@ -8,23 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_lines import GUEST_LINES
 
 from fedparty.components import secure_sum
 from fedparty.components.secure_sum import RING, Parameters, SecureSum, UniformShares, decode, encode
 from fedparty.context import InProcessContext, run_in_process
 from fedparty.errors import ComponentError, JobError
 from fedparty.types import Member, PartyId
-
-KUBEFATE_GUEST_LINES = [
-    "begin to init parameters of secure add example guest",
-    "begin to make guest data",
-    "split data into two random parts",
-    "share one random part data to host",
-    "get share of one random part data from host",
-    "begin to get sum of guest and host",
-    "receive host sum from guest",
-    "success to calculate secure_sum, it is 2000.0",
-]
 
 
 def members(*hosts: str, guest: str = "10000") -> list[Member]:
@@ -66,7 +56,7 @@ def test_the_guest_logs_the_lines_that_kubefate_users_look_for():
     run_in_process(
         SecureSum, "secure_sum", members("9999"), log_handler=lambda member: logs.setdefault(member, Lines())
     )
-    assert logs[Member("guest", PartyId("10000"))].lines == KUBEFATE_GUEST_LINES
+    assert logs[Member("guest", PartyId("10000"))].lines == GUEST_LINES
     assert logs[Member("host", PartyId("9999"))].lines[-1] == "send host sum to guest"
 
 
