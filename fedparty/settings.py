@@ -66,7 +66,12 @@ class FlowSettings(ServiceSettings):
     mailbox: Address
     worker: Address
     database_url: str
-    """SQLAlchemy URL, e.g. ``sqlite+aiosqlite:///data/flow/flow.db``."""
+    """SQLAlchemy URL, e.g. ``sqlite+aiosqlite:///data/flow/flow.db``, or of MariaDB or MySQL 8:
+    ``mysql+aiomysql://user@host:3306/name``, over TLS, or ``mysql+aiomysql://user@localhost/name?unix_socket=PATH``."""
+    database_password: Path | None = None
+    """File with the password of the URL's user; MariaDB and MySQL only."""
+    database_ca: Path | None = None
+    """PEM of the CA that the database host's certificate must come from; None: the system's trust store."""
     api_token: Path
     signing_key: Path
     signing_certificate: Path

@@ -1,146 +1,166 @@
-"""Opens a database and hands out transactions.
+"""Opens a database and runs transactions.
 
-Owns the connection settings (SQLite: WAL, foreign keys, busy time-out) and the two kinds of transaction. Does not own
-statements, nor the schema: see `fedparty.database.migrate`.
-
-Durability: ``synchronous=NORMAL``. A commit survives the death of the process (kill -9) because WAL pages are in the
-kernel's cache before it returns; only a power cut can take the last commits, never the database's consistency. A job
-acknowledged in those last milliseconds would be submitted again by its user; fsync on each of a job's dozen commits
-would cost more than the job.
+Owns which kind of database a URL names, and the two kinds of transaction: one that reads, one that writes, each done
+again where that may help. Does not own a kind's ways (`sqlite`, `mysql`), statements, nor the schema
+(`fedparty.database.migrate`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, stop_all
+from tenacity.wait import wait_random_exponential
 
-from fedparty.errors import ConfigurationError, DatabaseError, NotAvailableError
+from fedparty.database.backend import Backend
+from fedparty.database.sqlite import SqliteBackend
+from fedparty.errors import ConfigurationError, DatabaseError, FedpartyError, NotAvailableError
+from fedparty.settings import FlowSettings
 
-BUSY_TIMEOUT_S = 30
-"""How long a transaction waits for another process, which is a migration."""
+_PATIENCE_S, _MIN_ATTEMPTS = 2.0, 3
+"""How long, and how often at least, a transaction is done again before its caller hears of it."""
 
-_DISK_HINT = "Look at the free space of its disk, and for another program that has it open."
-_PRAGMAS = (
-    f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}",  # first: the next one takes a lock
-    "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=NORMAL",
-    "PRAGMA foreign_keys=ON",
+_EXAMPLE = (
+    "Use SQLite, e.g. sqlite+aiosqlite:///data/flow/flow.db, or MariaDB or MySQL, e.g. "
+    "mysql+aiomysql://fedparty@db.example.org/fedparty."
 )
-_BEGIN = "fedparty_begin"
+_FOREIGN = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError, TimeoutError)
+
+Value = TypeVar("Value")
+Work = Callable[[AsyncConnection], Awaitable[Value]]
 
 
 class Database:
-    """A database of one service.
+    """The database of one service.
 
     Parameters
     ----------
-    url
-        SQLAlchemy URL, e.g. ``sqlite+aiosqlite:///data/flow/flow.db``.
+    settings
+        Where it is, and how it is reached.
+    lock_wait_s
+        How long each attempt of a transaction waits for somebody else's lock; None: as long as is usual.
 
     Raises
     ------
     NotAvailableError
         The URL is of a database that this release cannot use.
+    ConfigurationError
+        The URL, or a file beside it, cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        self._file = sqlite_file(url)
-        prepare_file(self._file)
-        self._engine: AsyncEngine = create_async_engine(url, pool_size=4, max_overflow=0, pool_timeout=BUSY_TIMEOUT_S)
-        configure(self._engine.sync_engine)
-        self._writer = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
-        self._write_lock = asyncio.Lock()
+    def __init__(self, settings: FlowSettings, *, lock_wait_s: float | None = None) -> None:
+        self._backend = backend_of(settings)
+        self._pools = self._backend.open_pools(lock_wait_s)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that sees one state of the database and changes nothing.
+    async def read(self, work: Work[Value]) -> Value:
+        """Run statements that change nothing, and return what `work` returns.
 
         Raises
         ------
         DatabaseError
             The database cannot be read now.
         """
-        with self._telling():
-            async with self._engine.connect() as connection:
-                yield connection
+        return await self._repeat(partial(self._read_once, work))
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that is committed at the end of the block, or undone where the block raises.
+    async def write(self, work: Work[Value]) -> Value:
+        """Run statements in one transaction: committed where `work` returns, undone where it raises.
 
-        It holds the database's write lock from its beginning, so it never fails for another one's commit. Inside the
-        process writers queue here, fairly, rather than in SQLite, which polls.
+        Where the connection breaks, or another transaction is in the way, all of it is done again.
+
+        Parameters
+        ----------
+        work
+            May be done again although it was committed: a connection that breaks in the commit does not say which.
+            Then it must find nothing left to do.
 
         Raises
         ------
         DatabaseError
-            The database cannot be written now; nothing was.
+            The database cannot be written now.
         """
-        with self._telling():
-            async with self._write_lock, self._writer.begin() as connection:
-                yield connection
+        return await self._repeat(partial(self._write_once, work))
+
+    def insert_if_absent(self, table: sa.Table) -> sa.Insert:
+        """Return an insert that leaves rows alone that are there, and fails for every other reason."""
+        return self._backend.insert_if_absent(table)
+
+    async def fault(self, timeout_s: float) -> str:
+        """Return why the database cannot be used now; empty: it can."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._telling(partial(self._read_once, _ask))
+        except TimeoutError:
+            return "does not answer"
+        except DatabaseError as exc:
+            return exc.message
+        return ""
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._engine.dispose()
+        await self._pools.close()
 
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
+    async def _repeat(self, transaction: Callable[[], Awaitable[Value]]) -> Value:
+        async def attempt() -> Value:  # tenacity awaits coroutine functions only, not every callable
+            return await transaction()
+
+        retry = AsyncRetrying(
+            retry=retry_if_exception(self._backend.is_transient),
+            wait=wait_random_exponential(multiplier=0.02, max=0.5),
+            stop=stop_all(stop_after_attempt(_MIN_ATTEMPTS), stop_after_delay(_PATIENCE_S)),
+            reraise=True,
+        )
+        return await self._telling(partial(retry, attempt))
+
+    async def _read_once(self, work: Work[Value]) -> Value:
+        async with asyncio.timeout(self._backend.transaction_s), self._pools.readers.connect() as connection:
+            return await work(connection)
+
+    async def _write_once(self, work: Work[Value]) -> Value:
+        async with (
+            self._backend.writing(),
+            asyncio.timeout(self._backend.transaction_s),
+            self._pools.writers.begin() as connection,
+        ):
+            return await work(connection)
+
+    async def _telling(self, transaction: Callable[[], Awaitable[Value]]) -> Value:
         try:
-            yield
-        except sa.exc.OperationalError as exc:
-            raise DatabaseError(f"the database {self._file} cannot be used: {exc.orig}", hint=_DISK_HINT) from exc
+            return await transaction()
+        except _FOREIGN as exc:
+            raise self._backend.error_of(exc) from exc
+        except FedpartyError as exc:  # a file that was there at the start is needed to connect again
+            raise DatabaseError(exc.message, hint=exc.hint) from exc
 
 
-def sqlite_file(url: str) -> Path:
-    """Return the file of a SQLite URL.
+def backend_of(settings: FlowSettings) -> Backend:
+    """Return the database that the settings name.
 
     Raises
     ------
     NotAvailableError
-        It is a URL of another database.
+        It is of a kind that this release cannot use.
     ConfigurationError
-        It is not a URL, or names no file.
+        It is not a URL, or an incomplete one.
     """
     try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as exc:
-        raise ConfigurationError("database_url: this is not an SQLAlchemy URL", hint=_EXAMPLE) from exc
-    if parsed.get_backend_name() != "sqlite":
-        raise NotAvailableError(f"database_url: {parsed.drivername} is not available in this release", hint=_EXAMPLE)
-    if not parsed.database or parsed.database == ":memory:":
-        raise ConfigurationError("database_url: a file is needed: jobs must survive a restart", hint=_EXAMPLE)
-    return Path(parsed.database)
+        url = sa.make_url(settings.database_url)
+    except sa.exc.ArgumentError:
+        raise ConfigurationError("database_url: this is not an SQLAlchemy URL", hint=_EXAMPLE) from None
+    if unknown := sorted(set(url.query) - {"unix_socket"}):
+        raise ConfigurationError(f"database_url: there is no option {', '.join(unknown)}", hint=_EXAMPLE)
+    if url.drivername == "sqlite+aiosqlite":
+        return SqliteBackend(url)
+    if url.drivername == "mysql+aiomysql":
+        from fedparty.database.mysql import MysqlBackend  # whoever uses SQLite need not load a second driver
+
+        return MysqlBackend(url, settings.database_password, settings.database_ca)
+    raise NotAvailableError(f"database_url: {url.drivername} is not available in this release", hint=_EXAMPLE)
 
 
-_EXAMPLE = "Use SQLite, e.g. sqlite+aiosqlite:///data/flow/flow.db."
-
-
-def prepare_file(file: Path) -> None:
-    """Create the file and its folder, private from the first byte (SQLite gives its WAL the same mode)."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-def configure(engine: sa.Engine) -> None:
-    """Set up each connection, and let SQLAlchemy rather than the driver begin transactions."""
-
-    def on_connect(connection: Any, _record: object) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in _PRAGMAS:
-            cursor.execute(pragma)
-        cursor.close()
-
-    def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
-
-    sa.event.listen(engine, "connect", on_connect)
-    sa.event.listen(engine, "begin", on_begin)
+async def _ask(connection: AsyncConnection) -> None:
+    await connection.execute(sa.text("SELECT 1"))

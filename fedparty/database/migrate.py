@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fedparty.database.engine import Database, configure, prepare_file, sqlite_file
-from fedparty.errors import ConfigurationError, FedpartyError
+from fedparty.database.engine import Database, backend_of
+from fedparty.errors import ConfigurationError
 from fedparty.settings import FlowSettings
 
 if TYPE_CHECKING:
@@ -21,42 +22,42 @@ if TYPE_CHECKING:
 REVISION = "0001"
 """The newest migration that this release's statements need."""
 
+TIMEOUT_S = 60.0
+"""How long a database that is just being started, or is being migrated by somebody else, is waited for."""
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(settings: FlowSettings) -> str:
-    """Run the migrations that the flow's database lacks, all or none; return the revision it is at.
+def upgrade(settings: FlowSettings, timeout_s: float = TIMEOUT_S) -> str:
+    """Run the migrations that the flow's database lacks; return the revision it is at.
 
     Whoever calls at the same time waits, and then finds nothing left to do. A database that a later release migrated
-    is left as it is: this one runs on it too.
+    is left as it is: this one runs on it too. SQLite does all or nothing; a migration that broke off at MariaDB or
+    MySQL is run again, and does what was left.
 
     Raises
     ------
     FedpartyError
-        The file is no database, is damaged, or its disk is full.
+        The database cannot be reached within `timeout_s`, is damaged, or its disk is full.
     """
-    file = sqlite_file(settings.database_url)
-    prepare_file(file)
-    engine = sa.create_engine(f"sqlite:///{file}")
-    configure(engine)
-    try:
-        return _upgrade(engine.execution_options(fedparty_begin="BEGIN EXCLUSIVE"))
-    except sa.exc.DBAPIError as exc:
-        raise FedpartyError(
-            f"{file}: the database cannot be brought to this release's schema: {exc.orig}",
-            hint="See that its disk has room and is sound; restore a damaged file from a backup.",
-        ) from exc
-    finally:
-        engine.dispose()
-
-
-def _upgrade(engine: sa.Engine) -> str:
-    with engine.begin() as connection:
+    with backend_of(settings).migrating(timeout_s) as connection:
         if _revision(connection) < REVISION:
             from alembic import command  # the services import this module for `check`, and need no Alembic
 
             command.upgrade(_alembic(connection), "head")
         return _revision(connection)
+
+
+def current(settings: FlowSettings) -> str | None:
+    """Return the revision that the flow's database is at, None before the first; nothing is changed.
+
+    Raises
+    ------
+    FedpartyError
+        The database cannot be read.
+    """
+    with backend_of(settings).revising() as connection:
+        return (_revision(connection) if connection is not None else "") or None
 
 
 def _alembic(connection: sa.Connection) -> Config:
@@ -75,14 +76,19 @@ async def check(database: Database) -> None:
     ------
     ConfigurationError
         It lacks a migration that this release needs.
+    DatabaseError
+        It cannot be read now.
     """
-    async with database.read() as connection:
-        found = await connection.run_sync(_revision)
+    found = await database.read(_found)
     if found < REVISION:
         raise ConfigurationError(
             f"the database is at revision {found or 'none'}, this release needs {REVISION}",
             hint="Run in the party's home, or deploy the party again: python -m fedparty migrate",
         )
+
+
+async def _found(connection: AsyncConnection) -> str:
+    return await connection.run_sync(_revision)
 
 
 def _revision(connection: sa.Connection) -> str:

@@ -55,12 +55,21 @@ class Background:
 
 async def until_recorded(write: Callable[[], Awaitable[Value]]) -> Value:
     """Repeat what must get into the database until it is there: a full disk must not keep a job open for ever."""
+    return await _until_done(write, "recorded later")
+
+
+async def until_read(read: Callable[[], Awaitable[Value]]) -> Value:
+    """Repeat what must be known from the database until it is: nothing goes on without."""
+    return await _until_done(read, "read later")
+
+
+async def _until_done(ask: Callable[[], Awaitable[Value]], when: str) -> Value:
     backoff_s = _BACKOFF_S
     while True:
         try:
-            return await write()
+            return await ask()
         except DatabaseError as exc:
-            logger.error("recorded later: %s", exc.message)
+            logger.error("%s: %s", when, exc.message)
         await asyncio.sleep(backoff_s)
         backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 

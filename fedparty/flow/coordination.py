@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fedparty import __version__
 from fedparty.errors import DatabaseError, JobError
 from fedparty.flow import description
+from fedparty.flow.background import until_read
 from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, report_of, run_of
 from fedparty.flow.records import Job
 from fedparty.flow.site import Site
@@ -149,7 +151,9 @@ class Coordination:
         with self._store.changes.watch(run.job) as changed:
             while True:
                 changed.clear()
-                roles = [r for r in await self._store.role_runs(run.job, party=self._site.party) if r.run == run]
+                # A database that is away says nothing about the roles: whoever waits for them waits on.
+                known = await until_read(partial(self._store.role_runs, run.job, party=self._site.party))
+                roles = [role for role in known if role.run == run]
                 if not roles:
                     raise catalogue.error("NOT_REGISTERED", f"{run} is not prepared at party {self._site.party}")
                 for role in roles:

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 
 from fedparty.errors import RpcError
+from fedparty.flow.background import until_read
 from fedparty.flow.launcher import Launcher
 from fedparty.flow.records import RoleRun
 from fedparty.flow.states import State
@@ -77,7 +78,7 @@ class Logs:
         with self._store.changes.watch(job) as changed:
             while True:
                 changed.clear()
-                known = await self._store.job(job)
+                known = await until_read(lambda: self._store.job(job))
                 is_open = known is not None and not known.is_final and not self._store.changes.is_closed
                 yield is_open
                 if not is_open:
@@ -122,7 +123,7 @@ class _Follower:
         started: set[_Log] = set()
         async with asyncio.TaskGroup() as group, aclosing(self._logs.changes(self._job)) as changes:
             async for _ in changes:
-                for log in await self._logs.logs(self._job, self._role):
+                for log in await until_read(lambda: self._logs.logs(self._job, self._role)):
                     if log not in started:
                         started.add(log)
                         group.create_task(self._read(log))

@@ -10,7 +10,7 @@ import logging
 import time
 
 from fedparty.errors import DatabaseError, RpcError
-from fedparty.flow.background import Background, until_recorded
+from fedparty.flow.background import Background, until_read, until_recorded
 from fedparty.flow.peers import Peers
 from fedparty.flow.records import Job, Notice, Outcome
 from fedparty.flow.site import Site
@@ -44,7 +44,7 @@ class Notices:
         self._delivering = Background()
 
     async def resume(self) -> None:
-        """Go on with what was not acknowledged before a restart."""
+        """Go on with what is in the database and was not acknowledged: before a restart, or a commit that broke off."""
         for notice in await self._store.notices():
             self._deliver(notice)
 
@@ -68,7 +68,7 @@ class Notices:
             await self._peers.end(party, job.id, outcome)
 
     async def _until_acknowledged(self, notice: Notice) -> None:
-        job = await until_recorded(lambda: self._store.job(notice.job))
+        job = await until_read(lambda: self._store.job(notice.job))
         backoff_s = _BACKOFF_S
         while job is not None and time.time() < notice.expires_at:
             try:

@@ -144,8 +144,13 @@ class Peers:
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
-    async def ping(self, to: PartyId) -> Ping:
+    async def ping(self, to: PartyId, *, padding: bytes = b"") -> Ping:
         """Ask a party's flow who it is.
+
+        Parameters
+        ----------
+        padding
+            Bytes that cross with the question and are not read, at most 1 MiB.
 
         Raises
         ------
@@ -153,7 +158,8 @@ class Peers:
             Not reached; code and message say at which hop.
         """
         began = time.monotonic()
-        reply = await self._once(to, None, "Ping", peer_pb2.PingRequest(), peer_pb2.PingReply, _PING_TIMEOUT_S)
+        request = peer_pb2.PingRequest(padding=padding)
+        reply = await self._once(to, None, "Ping", request, peer_pb2.PingReply, _PING_TIMEOUT_S)
         return Ping(PartyId(reply.party), reply.version, reply.protocol, time.monotonic() - began)
 
     async def _repeat(self, to: PartyId, job: JobId, method: str, request: Message, reply: type[Reply]) -> Reply:

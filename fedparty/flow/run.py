@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from fedparty.errors import JobError, RpcError
+from fedparty.flow.background import until_read, until_recorded
 from fedparty.flow.peers import Peers
 from fedparty.flow.records import Job, Outcome, RoleRun
 from fedparty.flow.states import FINAL, State
@@ -98,7 +99,7 @@ class JobRun:
         return Outcome(State.TIMEOUT, error + waited, _TIMEOUT_HINT)
 
     async def _run_tasks(self) -> None:
-        known = await self._store.role_runs(self._job.id)
+        known = await until_read(lambda: self._store.role_runs(self._job.id))
         tasks: dict[str, asyncio.Task[None]] = {}
         try:
             async with asyncio.TaskGroup() as group:
@@ -138,10 +139,10 @@ class JobRun:
 
     async def _attempt(self, run: TaskRun, *, has_started: bool) -> None:
         if not has_started:
-            await self._store.begin_attempt(run, self._job.description.members)
+            await until_recorded(lambda: self._store.begin_attempt(run, self._job.description.members))
             await self._prepare(run)
             await self._at_all(lambda party: self._peers.start(party, run))
-            await self._store.started(run)
+            await until_recorded(lambda: self._store.started(run))
         await self._at_all(lambda party: self._supervise(party, run))
 
     async def _prepare(self, run: TaskRun) -> None:
@@ -182,13 +183,13 @@ class JobRun:
 
     async def _record(self, run: TaskRun, member: Member, outcome: Outcome) -> None:
         if member.party != self._party or outcome.state is State.LOST:
-            await self._store.report(run, member, outcome)
+            await until_recorded(lambda: self._store.report(run, member, outcome))
         if outcome.state in FINAL and outcome.state is not State.SUCCESS:
             raise _Ended(run, member, outcome)
 
     async def _abandon(self, run: TaskRun, reason: str) -> None:
         await self._stop(run)
-        await self._store.abandon(run, reason)
+        await until_recorded(lambda: self._store.abandon(run, reason))
 
     async def _stop(self, run: TaskRun) -> None:
         """Stop an attempt wherever that can be said now; its leases and the next attempt do the rest."""

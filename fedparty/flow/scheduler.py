@@ -15,7 +15,7 @@ from ulid import ULID
 
 from fedparty.errors import FedpartyError
 from fedparty.flow import description as descriptions
-from fedparty.flow.background import until_recorded
+from fedparty.flow.background import until_read, until_recorded
 from fedparty.flow.description import JobDescription
 from fedparty.flow.notices import KEPT_S, Notices
 from fedparty.flow.peers import Peers
@@ -96,8 +96,8 @@ class Scheduler:
 
     async def resume(self) -> None:
         """Go on with every job that had not ended before a restart, and with every notice."""
-        await self._notices.resume()
-        for job in await self._store.unfinished(self._party):
+        await until_read(self._notices.resume)
+        for job in await until_read(lambda: self._store.unfinished(self._party)):
             self._drive(job)
 
     async def close(self) -> None:
@@ -133,6 +133,7 @@ class Scheduler:
     async def _end(self, job: Job, outcome: Outcome) -> bool:
         expires_at = time.time() + KEPT_S
         if not await self._store.finish(job.id, outcome, job.description.parties, expires_at):
+            await self._notices.resume()  # this end may be recorded although its commit was never answered
             return False
         self.ended[outcome.state] += 1
         logger.info("job ended with %s%s", outcome.state, f": {outcome.error}" if outcome.error else "")

@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fedparty.crypto.files import read_secret
 from fedparty.crypto.revocations import Revocations
@@ -19,6 +20,7 @@ from fedparty.database.migrate import check
 from fedparty.federation.client import MailboxClient
 from fedparty.flow.api.app import create_app
 from fedparty.flow.api.backend import Backend
+from fedparty.flow.background import until_read
 from fedparty.flow.changes import Changes
 from fedparty.flow.coordination import Coordination
 from fedparty.flow.launcher import Launcher
@@ -48,6 +50,8 @@ _MAILBOX_S = 2.0
 async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
     """Run the flow until `stop` is set, then stop it gracefully; tasks go on and are adopted by the next start.
 
+    A database that is away is waited for.
+
     Raises
     ------
     FedpartyError
@@ -67,7 +71,8 @@ async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(serve_http(settings.rest, app, grace_s=_REST_GRACE_S))
         registry = new_registry()
         FlowMetrics(scheduler, site.resources, registry)
-        await stack.enter_async_context(serve_operations(settings.operations, neighbours.missing, registry))
+        readiness = partial(_missing, store, neighbours)
+        await stack.enter_async_context(serve_operations(settings.operations, readiness, registry))
         logger.info("the flow is ready: REST %s, peer %s", settings.rest, settings.peer)
         await stop.wait()
         logger.info("the flow is being stopped")
@@ -89,6 +94,12 @@ class _Neighbours:
         return {name: answer for name, answer in zip(self.probed, answers, strict=True) if answer}
 
 
+async def _missing(store: Store, neighbours: _Neighbours) -> dict[str, str]:
+    """Return what the flow waits for."""
+    fault, missing = await asyncio.gather(store.fault(_PROBE_S), neighbours.missing())
+    return missing | ({"database": fault} if fault else {})
+
+
 async def _probe(channel: Channel) -> str:
     try:
         async with asyncio.timeout(_PROBE_S):
@@ -100,9 +111,9 @@ async def _probe(channel: Channel) -> str:
 
 @asynccontextmanager
 async def _open_store(settings: FlowSettings) -> AsyncIterator[Store]:
-    database = Database(settings.database_url)
+    database = Database(settings)
     try:
-        await check(database)
+        await until_read(lambda: check(database))
         yield Store(database, Changes())
     finally:
         await database.close()

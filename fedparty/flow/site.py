@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from fedparty.errors import DatabaseError, RpcError
 from fedparty.federation.client import MailboxClient
-from fedparty.flow.background import Background, until_recorded
+from fedparty.flow.background import Background, until_read, until_recorded
 from fedparty.flow.launcher import Launcher
 from fedparty.flow.records import Job, Outcome, RoleRun
 from fedparty.flow.resources import Resources
@@ -126,11 +126,12 @@ class Site:
 
     async def adopt(self) -> None:
         """Carry on after a restart: watch what runs, let go what has ended."""
-        for job in await self._store.held():
+        for job in await until_read(self._store.held):
             if job.is_final:
                 self._clear_later(job)
                 continue
-            for run in _runs(role for role in await self._own(job.id) if role.state is State.RUNNING):
+            roles = await until_read(partial(self._own, job.id))
+            for run in _runs(role for role in roles if role.state is State.RUNNING):
                 self.resources.adopt(run, job.description.cores_at(self.party, run.task))
                 self._watch(run, job)
             self._keep_deadline(job)

@@ -2,17 +2,18 @@
 
 Owns the statements and that each change of state is one atomic ``UPDATE … WHERE state IN (…)``. Does not own which
 change is right (`scheduler`, `site`). Wakes who watches a job after each commit.
+
+A transaction may be done again (`Database.write`), so each is written such that it then finds nothing left to do. All
+lock in one order: the job, its roles, its notices.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fedparty.database.engine import Database
@@ -64,126 +65,133 @@ class Store:
         """Return the runs of a job's roles, at `party` alone or at all, by task, attempt, role and party."""
         at = (_ROLE.job == job) if party is None else (_ROLE.job == job) & (_ROLE.party == party)
         order = (_ROLE.task, _ROLE.attempt, _ROLE.role, _ROLE.party)
-        async with self._database.read() as connection:
-            rows = await connection.execute(sa.select(ROLE_RUNS).where(at).order_by(*order))
-            return tuple(_role_run(row) for row in rows)
+        return tuple(_role_run(row) for row in await self._rows(sa.select(ROLE_RUNS).where(at).order_by(*order)))
+
+    async def fault(self, timeout_s: float) -> str:
+        """Return why the database cannot be used now; empty: it can."""
+        return await self._database.fault(timeout_s)
 
     async def notices(self) -> tuple[Notice, ...]:
         """Return the news that were not acknowledged yet."""
-        async with self._database.read() as connection:
-            rows = await connection.execute(sa.select(NOTICES))
-            return tuple(Notice(JobId(row.job), PartyId(row.party), row.expires_at) for row in rows)
+        rows = await self._rows(sa.select(NOTICES))
+        return tuple(Notice(JobId(row.job), PartyId(row.party), row.expires_at) for row in rows)
 
     # As initiator
 
     async def add_job(self, job: Job) -> None:
         """Record a job; one that is known stays as it is."""
-        async with self._write(job.id) as connection:
-            await _insert_or_ignore(connection, JOBS, [_job_values(job)])
+        await self._write(job.id, self._add(JOBS, [_job_values(job)]))
 
     async def begin_attempt(self, run: TaskRun, members: Iterable[Member]) -> None:
         """Record the waiting roles of an attempt; those that are known stay as they are."""
-        async with self._write(run.job) as connection:
-            await _insert_or_ignore(connection, ROLE_RUNS, _waiting(run, members))
+        await self._write(run.job, self._add(ROLE_RUNS, _waiting(run, members)))
 
     async def started(self, run: TaskRun) -> None:
         """Record that every party has started its part of an attempt."""
-        async with self._write(run.job) as connection:
-            await _move_job(connection, run.job, Outcome(State.RUNNING))
-            await _move_roles(connection, _of_run(run), Outcome(State.RUNNING))
+        running = Outcome(State.RUNNING)
+        await self._write(run.job, _move_job(run.job, running), _move_roles(_of_run(run), running))
 
     async def abandon(self, run: TaskRun, reason: str) -> None:
         """Record that what still runs of an attempt was stopped."""
-        async with self._write(run.job) as connection:
-            await _move_roles(connection, _of_run(run), Outcome(State.CANCELED, reason))
+        await self._write(run.job, _move_roles(_of_run(run), Outcome(State.CANCELED, reason)))
 
     async def finish(self, job: JobId, outcome: Outcome, parties: Iterable[PartyId], expires_at: float) -> bool:
-        """End a job and note whom to tell; return whether it was open until now, else nothing is changed."""
-        async with self._write(job) as connection:
-            if not await _move_job(connection, job, outcome):
+        """End a job and note whom to tell; return whether it was open until now, else nothing is changed.
+
+        A connection that broke in the commit may leave that unknown: then False is returned, and the notices are there.
+        """
+        notices = [{"job": job, "party": party, "expires_at": expires_at} for party in parties]
+
+        async def work(connection: AsyncConnection) -> bool:
+            if not (await connection.execute(_move_job(job, outcome))).rowcount:
                 return False
-            await _move_roles(connection, _ROLE.job == job, _end_of_roles(outcome))
-            notices = [{"job": job, "party": party, "expires_at": expires_at} for party in parties]
-            await _insert_or_ignore(connection, NOTICES, notices)
+            await connection.execute(_move_roles(_ROLE.job == job, _end_of_roles(outcome)))
+            await connection.execute(self._add(NOTICES, notices))
             return True
+
+        was_open = await self._database.write(work)
+        self.changes.notify(job)
+        return was_open
 
     async def acknowledge(self, notice: Notice) -> None:
         """Record that a party knows of the end, or that it is told no longer."""
-        async with self._database.write() as connection:
-            is_it = (NOTICES.c.job == notice.job) & (NOTICES.c.party == notice.party)
-            await connection.execute(sa.delete(NOTICES).where(is_it))
+        is_it = (NOTICES.c.job == notice.job) & (NOTICES.c.party == notice.party)
+        await self._write(notice.job, sa.delete(NOTICES).where(is_it))
 
     # As site
 
     async def hold(self, job: Job, run: TaskRun, members: Iterable[Member]) -> None:
         """Record this party's part of a prepared attempt."""
-        async with self._write(run.job) as connection:
-            await _insert_or_ignore(connection, JOBS, [_job_values(job)])
-            await connection.execute(sa.update(JOBS).where(_JOB.id == job.id).values(is_held=True))
-            await _insert_or_ignore(connection, ROLE_RUNS, _waiting(run, members))
+        await self._write(
+            run.job,
+            self._add(JOBS, [_job_values(job)]),
+            sa.update(JOBS).where(_JOB.id == job.id).values(is_held=True),
+            self._add(ROLE_RUNS, _waiting(run, members)),
+        )
 
     async def launched(self, run: TaskRun, party: PartyId) -> None:
         """Record that this party's roles of an attempt run."""
-        async with self._write(run.job) as connection:
-            await _move_job(connection, run.job, Outcome(State.RUNNING))
-            await _move_roles(connection, _of_run(run) & (_ROLE.party == party), Outcome(State.RUNNING))
+        running = Outcome(State.RUNNING)
+        here = _of_run(run) & (_ROLE.party == party)
+        await self._write(run.job, _move_job(run.job, running), _move_roles(here, running))
 
-    async def report(self, run: TaskRun, member: Member, outcome: Outcome) -> bool:
-        """Record the state of one role; return whether it was news."""
+    async def report(self, run: TaskRun, member: Member, outcome: Outcome) -> None:
+        """Record the state of one role."""
         at = _of_run(run) & (_ROLE.role == member.role) & (_ROLE.party == member.party)
-        async with self._write(run.job) as connection:
-            return await _move_roles(connection, at, outcome) > 0
+        await self._write(run.job, _move_roles(at, outcome))
 
     async def forget_unstarted(self, run: TaskRun, party: PartyId) -> None:
         """Undo `hold` for an attempt that never started, so that it may be prepared again."""
         is_unstarted = _of_run(run) & (_ROLE.party == party) & (_ROLE.state == State.WAITING)
-        async with self._write(run.job) as connection:
-            await connection.execute(sa.delete(ROLE_RUNS).where(is_unstarted))
+        await self._write(run.job, sa.delete(ROLE_RUNS).where(is_unstarted))
 
     async def end_roles(self, run: TaskRun, party: PartyId, reason: str) -> None:
         """Record that this party's roles of an attempt were stopped."""
-        async with self._write(run.job) as connection:
-            at = _of_run(run) & (_ROLE.party == party)
-            await _move_roles(connection, at, Outcome(State.CANCELED, reason))
+        at = _of_run(run) & (_ROLE.party == party)
+        await self._write(run.job, _move_roles(at, Outcome(State.CANCELED, reason)))
 
     async def end_part(self, job: JobId, party: PartyId, outcome: Outcome) -> None:
         """End a job at this party, and its roles here."""
-        async with self._write(job) as connection:
-            await _move_job(connection, job, outcome)
-            await _move_roles(connection, (_ROLE.job == job) & (_ROLE.party == party), _end_of_roles(outcome))
+        here = (_ROLE.job == job) & (_ROLE.party == party)
+        await self._write(job, _move_job(job, outcome), _move_roles(here, _end_of_roles(outcome)))
 
     async def let_go(self, job: JobId) -> None:
         """Record that this party's services hold nothing of a job any more."""
-        async with self._write(job) as connection:
-            await connection.execute(sa.update(JOBS).where(_JOB.id == job).values(is_held=False))
+        await self._write(job, sa.update(JOBS).where(_JOB.id == job).values(is_held=False))
 
-    @asynccontextmanager
-    async def _write(self, job: JobId) -> AsyncIterator[AsyncConnection]:
-        async with self._database.write() as connection:
-            yield connection
+    def _add(self, table: sa.Table, rows: list[dict[str, Any]]) -> sa.Insert:
+        return self._database.insert_if_absent(table).values(rows)
+
+    async def _write(self, job: JobId, *statements: sa.Executable) -> None:
+        """Run statements in one transaction; done twice, they change what they change once."""
+
+        async def work(connection: AsyncConnection) -> None:
+            for statement in statements:
+                await connection.execute(statement)
+
+        await self._database.write(work)
         self.changes.notify(job)
 
+    async def _rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
+        async def work(connection: AsyncConnection) -> list[sa.Row[Any]]:
+            return list(await connection.execute(query))
+
+        return await self._database.read(work)
+
     async def _jobs(self, query: sa.Select[Any]) -> tuple[Job, ...]:
-        async with self._database.read() as connection:
-            return tuple(_job(row) for row in await connection.execute(query))
+        return tuple(_job(row) for row in await self._rows(query))
 
 
-async def _insert_or_ignore(connection: AsyncConnection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        await connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
-
-
-async def _move_job(connection: AsyncConnection, job: JobId, outcome: Outcome) -> bool:
+def _move_job(job: JobId, outcome: Outcome) -> sa.Update:
     values = _times(outcome.state) | {"error": outcome.error, "hint": outcome.hint}
     is_legal = (_JOB.id == job) & _JOB.state.in_(SOURCES[outcome.state])
-    moved = await connection.execute(sa.update(JOBS).where(is_legal).values(values))
-    return moved.rowcount > 0
+    return sa.update(JOBS).where(is_legal).values(values)
 
 
-async def _move_roles(connection: AsyncConnection, at: sa.ColumnElement[bool], outcome: Outcome) -> int:
+def _move_roles(at: sa.ColumnElement[bool], outcome: Outcome) -> sa.Update:
     values = _times(outcome.state) | {"error": outcome.error, "hint": outcome.hint, "result": outcome.result}
     is_legal = at & _ROLE.state.in_(SOURCES[outcome.state])
-    return (await connection.execute(sa.update(ROLE_RUNS).where(is_legal).values(values))).rowcount
+    return sa.update(ROLE_RUNS).where(is_legal).values(values)
 
 
 def _of_run(run: TaskRun) -> sa.ColumnElement[bool]:

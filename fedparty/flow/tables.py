@@ -6,8 +6,11 @@ Owns names and types of columns; a test holds them to the migrations, which crea
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 METADATA = sa.MetaData()
+
+_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")  # MySQL's TEXT holds 64 KiB
 
 JOBS = sa.Table(
     "jobs",
@@ -15,10 +18,10 @@ JOBS = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("initiator", sa.String(9), nullable=False),
     sa.Column("name", sa.String(200), nullable=False),
-    sa.Column("description", sa.Text(2**24), nullable=False),
+    sa.Column("description", _TEXT, nullable=False),
     sa.Column("state", sa.String(8), nullable=False),
-    sa.Column("error", sa.Text, nullable=False, default=""),
-    sa.Column("hint", sa.Text, nullable=False, default=""),
+    sa.Column("error", _TEXT, nullable=False, default=""),
+    sa.Column("hint", _TEXT, nullable=False, default=""),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("started_at", sa.Double),
     sa.Column("ended_at", sa.Double),
@@ -38,9 +41,9 @@ ROLE_RUNS = sa.Table(
     sa.Column("role", sa.String(32), primary_key=True),
     sa.Column("party", sa.String(9), primary_key=True),
     sa.Column("state", sa.String(8), nullable=False),
-    sa.Column("error", sa.Text, nullable=False, default=""),
-    sa.Column("hint", sa.Text, nullable=False, default=""),
-    sa.Column("result", sa.Text(2**24), nullable=False, default=""),
+    sa.Column("error", _TEXT, nullable=False, default=""),
+    sa.Column("hint", _TEXT, nullable=False, default=""),
+    sa.Column("result", _TEXT, nullable=False, default=""),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("started_at", sa.Double),
     sa.Column("ended_at", sa.Double),

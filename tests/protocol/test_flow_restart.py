@@ -1,16 +1,16 @@
-"""What survives: flows and workers killed or restarted in the middle of a job."""
+"""What survives, with each kind of database: flows and workers killed or restarted in the middle of a job."""
 
 from __future__ import annotations
 
-from flow_party import FlowLab, FlowParty, description, flow_lab
+from flow_party import Databases, FlowLab, FlowParty, description, flow_lab
 
 
 def _two(lab: FlowLab) -> tuple[FlowParty, FlowParty]:
     return lab.parties["10000"], lab.parties["9999"]
 
 
-async def test_kill_9_of_the_initiators_flow() -> None:
-    async with flow_lab("10000", "9999", start=False) as lab:
+async def test_kill_9_of_the_initiators_flow(database: Databases) -> None:
+    async with flow_lab("10000", "9999", database=database, start=False) as lab:
         guest, host = _two(lab)
         await host.start_flow()
         await guest.start_flow_process()
@@ -28,8 +28,8 @@ async def test_kill_9_of_the_initiators_flow() -> None:
         assert len(guest.worker.starts) == len(host.worker.starts) == 1
 
 
-async def test_kill_9_of_the_hosts_flow() -> None:
-    async with flow_lab("10000", "9999", start=False, peer_timeout_s=20) as lab:
+async def test_kill_9_of_the_hosts_flow(database: Databases) -> None:
+    async with flow_lab("10000", "9999", database=database, start=False, peer_timeout_s=20) as lab:
         guest, host = _two(lab)
         await guest.start_flow()
         await host.start_flow_process()
@@ -44,8 +44,8 @@ async def test_kill_9_of_the_hosts_flow() -> None:
         assert len(host.worker.starts) == 1
 
 
-async def test_both_flows_are_restarted() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=20) as lab:
+async def test_both_flows_are_restarted(database: Databases) -> None:
+    async with flow_lab("10000", "9999", database=database, peer_timeout_s=20) as lab:
         guest, host = _two(lab)
         job = await guest.submit(description("hang"))
         await guest.until(job, "running")
@@ -60,8 +60,8 @@ async def test_both_flows_are_restarted() -> None:
         await host.until_free(4)
 
 
-async def test_a_deadline_that_passes_while_a_flow_is_down_is_kept_at_its_start() -> None:
-    async with flow_lab("10000", "9999") as lab:
+async def test_a_deadline_that_passes_while_a_flow_is_down_is_kept_at_its_start(database: Databases) -> None:
+    async with flow_lab("10000", "9999", database=database) as lab:
         guest, host = _two(lab)
         job = await guest.submit(description("hang", timeout_s=1))
         await host.worker.until_running()
@@ -74,8 +74,8 @@ async def test_a_deadline_that_passes_while_a_flow_is_down_is_kept_at_its_start(
         await host.worker.until_idle()
 
 
-async def test_the_worker_service_dies_and_comes_back() -> None:
-    async with flow_lab("10000", "9999") as lab:
+async def test_the_worker_service_dies_and_comes_back(database: Databases) -> None:
+    async with flow_lab("10000", "9999", database=database) as lab:
         guest, host = _two(lab)
         job = await guest.submit(description("hang"))
         await guest.until(job, "running")
@@ -92,8 +92,8 @@ async def test_the_worker_service_dies_and_comes_back() -> None:
         assert lost.error == "the worker service of party 9999 was restarted: task sum is lost"
 
 
-async def test_the_worker_service_stays_down() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=1.5) as lab:
+async def test_the_worker_service_stays_down(database: Databases) -> None:
+    async with flow_lab("10000", "9999", database=database, peer_timeout_s=1.5) as lab:
         guest, host = _two(lab)
         job = await guest.submit(description("hang"))
         await guest.until(job, "running")
@@ -104,8 +104,8 @@ async def test_the_worker_service_stays_down() -> None:
         assert "party 9999" in ended.hint
 
 
-async def test_the_end_reaches_a_party_that_was_away() -> None:
-    async with flow_lab("10000", "9999", peer_timeout_s=1) as lab:
+async def test_the_end_reaches_a_party_that_was_away(database: Databases) -> None:
+    async with flow_lab("10000", "9999", database=database, peer_timeout_s=1) as lab:
         guest, host = _two(lab)
         job = await guest.submit(description("hang"))
         await guest.until(job, "running")

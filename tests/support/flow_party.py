@@ -42,6 +42,14 @@ FEDERATION = "lab"
 TOKEN = "open-sesame"
 OPEN = ("waiting", "running")
 
+Databases = Callable[[Path], dict[str, Any]]
+"""Makes a database for the party at a home, and returns the settings that lead to it."""
+
+
+def sqlite_in(home: Path) -> dict[str, Any]:
+    """Return the settings of a SQLite file in a home."""
+    return {"database_url": f"sqlite+aiosqlite:///{home}/data/flow.db"}
+
 
 def description(component: str = "succeed", *, guest: str = "10000", host: str = "9999", **more: Any) -> dict[str, Any]:
     """Return a job of one task; `more` goes to the task, except `timeout_s`."""
@@ -221,6 +229,7 @@ class FlowLab:
 
     root: Path
     authority: Authority
+    database: Databases = sqlite_in
     parties: dict[str, FlowParty] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
 
@@ -437,22 +446,23 @@ class FlowParty:
             egress=f"{run}/egress.sock",
             mailbox=f"{run}/federation-local.sock",
             worker=f"{run}/worker.sock",
-            database_url=f"sqlite+aiosqlite:///{self.home}/data/flow.db",
             api_token=self.home / "api-token",
             signing_key=self.home / "signing.key",
             signing_certificate=self.home / "signing.crt",
-            **({"cores": 4, "peer_timeout_s": 3} | more),
+            **({"cores": 4, "peer_timeout_s": 3} | self.lab.database(self.home) | more),
         )
         upgrade(settings)
         return settings
 
 
 @asynccontextmanager
-async def flow_lab(*parties: str, start: bool = True, **settings: Any) -> AsyncIterator[FlowLab]:
-    """Run a federation of `parties`, with `settings` for each flow."""
+async def flow_lab(
+    *parties: str, start: bool = True, database: Databases = sqlite_in, **settings: Any
+) -> AsyncIterator[FlowLab]:
+    """Run a federation of `parties`, with `settings` for each flow, and a database for each from `database`."""
     with tempfile.TemporaryDirectory(prefix="fp-flow-", dir="/tmp") as folder:
         root = Path(folder)
-        lab = FlowLab(root, Authority.open_or_create(root / "ca", FEDERATION, 30))
+        lab = FlowLab(root, Authority.open_or_create(root / "ca", FEDERATION, 30), database)
         async with AsyncExitStack() as stack:
             for party in parties:
                 lab.parties[party] = FlowParty(lab, party, **settings)

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, transactional_ddl=connection.dialect.name == "sqlite")
 context.run_migrations()

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from fedparty.errors import DatabaseError
-from fedparty.flow.background import Background, until_recorded
+from fedparty.flow.background import Background, until_read, until_recorded
 
 
 async def test_one_piece_of_work_for_a_key() -> None:
@@ -79,3 +79,17 @@ async def test_what_must_be_recorded_is_tried_again(monkeypatch: pytest.MonkeyPa
         return answer
 
     assert await until_recorded(write) == "recorded"
+
+
+async def test_what_must_be_known_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedparty.flow.background._BACKOFF_S", 0)
+    is_away = True
+
+    async def read() -> str:
+        nonlocal is_away
+        if is_away:
+            is_away = False
+            raise DatabaseError("the database is away")
+        return "known"
+
+    assert await until_read(read) == "known"

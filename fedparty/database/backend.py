@@ -1,0 +1,71 @@
+"""What a kind of database is to the rest of the package.
+
+Owns the interface. Does not own any of its implementations: `fedparty.database.sqlite`, `fedparty.database.mysql`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fedparty.errors import DatabaseError
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Open connections, by what they are for."""
+
+    readers: AsyncEngine
+    writers: AsyncEngine
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.readers.dispose()
+        await self.writers.dispose()
+
+
+class Backend(Protocol):
+    """A kind of database, at one place.
+
+    Constraints
+    -----------
+    A statement means the same at each: text compares by bytes, ``rowcount`` counts the rows that matched, foreign keys
+    are held, what does not fit its column is an error.
+    """
+
+    @property
+    def transaction_s(self) -> float | None:
+        """Limit for one transaction; None: it cannot hang."""
+        ...
+
+    def open_pools(self, lock_wait_s: float | None) -> Pools:
+        """Return pools; they connect when they are used. A lock is waited for so long; None: as long as is usual."""
+        ...
+
+    def writing(self) -> AbstractAsyncContextManager[object]:
+        """Return what a writer holds beside its transaction."""
+        ...
+
+    def insert_if_absent(self, table: sa.Table) -> sa.Insert:
+        """Return an insert that leaves rows alone that are there, and fails for every other reason."""
+        ...
+
+    def is_transient(self, exc: BaseException) -> bool:
+        """Return whether the same transaction may succeed at once when it is done again."""
+        ...
+
+    def error_of(self, exc: Exception) -> DatabaseError:
+        """Translate what SQLAlchemy, or a time limit, raised."""
+        ...
+
+    def revising(self) -> AbstractContextManager[sa.Connection | None]:
+        """Return a connection that changes nothing; None: there is no database yet."""
+        ...
+
+    def migrating(self, timeout_s: float) -> AbstractContextManager[sa.Connection]:
+        """Return a connection that holds the lock of migrations, and wait for both."""
+        ...
