@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from fedparty.deploy.home import Home
 from fedparty.deploy.programs import Programs
@@ -30,11 +30,15 @@ _KEPT = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "SSL_CERT_FILE", "TMPD
 
 @dataclass(frozen=True)
 class Command:
-    """A program with its arguments, working directory and whole environment (None: inherited)."""
+    """A program with its arguments, working directory and whole environment (None: inherited).
+
+    With `as_root` it runs by ``sudo`` where the user of the machine is not root.
+    """
 
     argv: tuple[str, ...]
-    cwd: Path | None = None
+    cwd: PurePath | None = None
     environment: Mapping[str, str] | None = None
+    as_root: bool = False
 
     def __str__(self) -> str:
         return shlex.join(self.argv)

@@ -1,31 +1,27 @@
 """This machine.
 
-Owns processes, files and the deploy lock of the machine that the deployer runs on.
+Owns processes and the deploy lock of the machine that the deployer runs on; its files: `local_files`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import fcntl
-import getpass
-import json
 import os
 import shutil
 import signal
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from datetime import datetime
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TextIO
 
 from fedparty.deploy.commands import Command
-from fedparty.deploy.transport.base import Completed
-from fedparty.errors import DeployError
+from fedparty.deploy.transport import holder, local_files, refusals
+from fedparty.deploy.transport.base import Completed, FileState, OnProgress, Source
+from fedparty.deploy.transport.streams import CHUNK_BYTES, read_lines
 
-_CHUNK = 65536
+_PLACE = "this machine"
 
 
 def is_local(address: str) -> bool:
@@ -49,90 +45,113 @@ def _can_bind(family: int, target: object) -> bool:
 class LocalTransport:
     """`Transport` to this machine."""
 
+    @property
+    def place(self) -> str:
+        """See `Transport.place`."""
+        return _PLACE
+
+    @property
+    def is_local(self) -> bool:
+        """See `Transport.is_local`."""
+        return True
+
     async def run(
-        self, command: Command, *, timeout_s: float | None = None, on_line: Callable[[str], None] | None = None
+        self,
+        command: Command,
+        *,
+        timeout_s: float | None = None,
+        on_line: Callable[[str], None] | None = None,
+        source: Source | None = None,
     ) -> Completed:
         """See `Transport.run`."""
-        process = await _spawn(command)
         output: list[str] = []
-        errors: list[str] = []
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.gather(
-                    _read_lines(process.stdout, on_line or output.append), _read_lines(process.stderr, errors.append)
-                )
-                code = await process.wait()
-        except TimeoutError as exc:
-            raise DeployError(f"{command} did not end within {timeout_s:g} s") from exc
-        finally:
-            await _end(process)
-        return Completed(command, code, "".join(f"{o}\n" for o in output), "".join(f"{e}\n" for e in errors))
+        async with _running(command, source, timeout_s) as process:
+            code, errors = await _finish(process, source, read_lines(_reader(process.stdout), on_line or output.append))
+        _require_root(command, code, errors)
+        return Completed(command, code, "".join(f"{line}\n" for line in output), errors)
 
-    async def upload(self, source: Path, target: Path) -> None:
+    async def fetch(self, command: Command, target: Path, *, timeout_s: float | None = None) -> None:
+        """See `Transport.fetch`."""
+        with local_files.replacement(target) as file:
+            async with _running(command, None, timeout_s) as process:
+                code, errors = await _finish(process, None, _write_all(_reader(process.stdout), file.write))
+            _require_root(command, code, errors)
+            Completed(command, code, "", errors).require(_PLACE)
+
+    async def upload(self, source: Path, target: PurePath) -> None:
         """See `Transport.upload`."""
-        await self.remove(target)
-        _copy_folder(source, target)
+        await asyncio.to_thread(local_files.copy_folder, source, Path(target))
 
-    async def replace(self, source: Path, target: Path, names: Sequence[str]) -> None:
+    async def send_file(self, source: Path, target: PurePath, *, on_progress: OnProgress | None = None) -> None:
+        """See `Transport.send_file`."""
+        loop = asyncio.get_running_loop()
+
+        def tell(sent: int, total: int) -> None:
+            if on_progress is not None:
+                loop.call_soon_threadsafe(on_progress, sent, total)
+
+        await asyncio.to_thread(local_files.copy_file, source, Path(target), tell)
+
+    async def replace(self, source: PurePath, target: PurePath, names: Sequence[str]) -> None:
         """See `Transport.replace`."""
         for name in names:
-            _move(source / name, target / name)
+            local_files.move(Path(source / name), Path(target / name))
 
-    async def read(self, path: Path) -> bytes | None:
+    async def listing(self, folder: PurePath) -> Mapping[str, FileState] | None:
+        """See `Transport.listing`."""
+        return await asyncio.to_thread(local_files.listing, Path(folder))
+
+    async def read(self, path: PurePath) -> bytes | None:
         """See `Transport.read`."""
-        return _read(path)
+        return local_files.read(Path(path))
 
-    async def write(self, path: Path, content: bytes) -> None:
+    async def write(self, path: PurePath, content: bytes) -> None:
         """See `Transport.write`."""
-        _write(path, content)
+        with local_files.replacement(Path(path)) as file:
+            file.write(content)
 
-    async def remove(self, path: Path) -> None:
+    async def remove(self, path: PurePath) -> None:
         """See `Transport.remove`."""
-        _remove(path)
+        await asyncio.to_thread(local_files.remove, Path(path))
+
+    async def make_folder(self, path: PurePath) -> None:
+        """See `Transport.make_folder`."""
+        try:
+            local_files.make_private(Path(path), _PLACE)
+        except PermissionError:
+            await self._make_as_root(path)
+
+    async def rename(self, source: PurePath, target: PurePath) -> None:
+        """See `Transport.rename`."""
+        local_files.rename(Path(source), Path(target), _PLACE)
 
     @contextlib.asynccontextmanager
-    async def lock(self, folder: Path) -> AsyncIterator[None]:
+    async def lock(self, folder: PurePath) -> AsyncIterator[None]:
         """See `Transport.lock`. The kernel frees it when the deployer ends, however it ends."""
-        with _locked(folder):
+        if not local_files.is_folder(Path(folder)):
+            await self.make_folder(folder)
+        with _locked(Path(folder)):
             yield
 
+    async def close(self) -> None:
+        """See `Transport.close`. Nothing is open."""
 
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    source.replace(target)
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(name).replace(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    async def _make_as_root(self, path: PurePath) -> None:
+        owner = f"{os.getuid()}:{os.getgid()}"
+        for argv in (("mkdir", "-p", "--", str(path)), ("chown", owner, "--", str(path)), ("chmod", "700", str(path))):
+            (await self.run(Command(argv, as_root=True))).require(_PLACE)
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    path = folder / ".deploy.lock"
+    path = folder / holder.LOCK_FILE
     with _open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise DeployError(_describe_holder(path), hint="Wait until it has ended, then run this again.") from exc
+            raise holder.is_held(folder, _PLACE, path.read_text()) from exc
         file.truncate(0)
-        json.dump({"who": _who(), "since": datetime.now().astimezone().isoformat(timespec="seconds")}, file)
+        file.write(holder.describe_self())
         file.flush()
         try:
             yield
@@ -141,45 +160,79 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _open_lock(path: Path) -> TextIO:
+    with local_files.explained(_PLACE):
+        return open(path, "a+", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    command: Command, source: Source | None, timeout_s: float | None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start a command; it and all it started end with the context."""
+    process = await _spawn(command, has_source=source is not None)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path.open("a+")
-    except OSError as exc:
-        raise DeployError(
-            f"{path.parent}: cannot be deployed into: {exc.strerror}", hint="Choose process_dir."
-        ) from exc
+        async with asyncio.timeout(timeout_s):
+            yield process
+    except TimeoutError as exc:
+        raise refusals.not_in_time(command, _PLACE, timeout_s) from exc
+    finally:
+        await _end(process)
 
 
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no entry for this uid
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()} (process {os.getpid()})"
+async def _spawn(command: Command, *, has_source: bool) -> asyncio.subprocess.Process:
+    argv = _argv(command)
+    _require_startable(argv[0], command)
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        cwd=command.cwd,
+        env=command.environment,
+        stdin=asyncio.subprocess.PIPE if has_source else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # A group of its own: Ctrl-C reaches the deployer alone, which then ends the whole group.
+        start_new_session=True,
+    )
 
 
-def _describe_holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        return f"{path.parent}: {holder['who']} is deploying here since {holder['since']}"
-    except (ValueError, KeyError):
-        return f"{path.parent}: somebody is deploying here now"
+def _argv(command: Command) -> tuple[str, ...]:
+    is_sudo = command.as_root and os.geteuid() != 0
+    return ("sudo", "-n", "--", *command.argv) if is_sudo else command.argv
 
 
-async def _spawn(command: Command) -> asyncio.subprocess.Process:
-    try:
-        return await asyncio.create_subprocess_exec(
-            *command.argv,
-            cwd=command.cwd,
-            env=command.environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            # A group of its own: Ctrl-C reaches the deployer alone, which then ends the whole group.
-            start_new_session=True,
-        )
-    except (FileNotFoundError, PermissionError) as exc:
-        raise DeployError(f"{command.argv[0]} cannot be run: {exc.strerror}: {exc.filename}") from exc
+def _require_startable(program: str, command: Command) -> None:
+    if command.cwd is not None and not os.access(command.cwd, os.X_OK):
+        raise refusals.no_folder(command.cwd, _PLACE)
+    search = None if command.environment is None else command.environment.get("PATH", os.defpath)
+    found = os.path.join(command.cwd or "", program) if os.sep in program else program  # noqa: PTH118  # ./ stays
+    if shutil.which(found, path=search) is None:
+        raise refusals.not_installed(program, _PLACE)
+
+
+def _require_root(command: Command, code: int, errors: str) -> None:
+    """Raise where sudo, and not the command, refused."""
+    if command.as_root and code == 1 and errors.startswith("sudo: "):
+        raise refusals.not_root(command.argv[0], _PLACE, errors)
+
+
+async def _finish(
+    process: asyncio.subprocess.Process, source: Source | None, output: Coroutine[None, None, None]
+) -> tuple[int, str]:
+    """Serve the streams of a process until it ends; returns its exit code and what it wrote as errors."""
+    errors: list[str] = []
+    feeding = [] if source is None else [_feed(process, source)]
+    await asyncio.gather(output, read_lines(_reader(process.stderr), errors.append), *feeding)
+    return await process.wait(), "".join(f"{line}\n" for line in errors)
+
+
+async def _feed(process: asyncio.subprocess.Process, source: Source) -> None:
+    """Write until the process reads no more."""
+    assert process.stdin is not None  # noqa: S101  # a pipe, see _spawn
+    chunks = iter(source)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            process.stdin.write(chunk)
+            await process.stdin.drain()
+    process.stdin.close()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -189,33 +242,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-async def _read_lines(stream: asyncio.StreamReader | None, on_line: Callable[[str], None]) -> None:
-    """Give each line of any length to `on_line`."""
-    assert stream is not None  # noqa: S101  # both are pipes
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    rest = ""
-    while chunk := await stream.read(_CHUNK):
-        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
-        for line in lines:
-            on_line(line)
-    if rest:
-        on_line(rest)
+def _reader(stream: asyncio.StreamReader | None) -> Callable[[], Awaitable[bytes]]:
+    assert stream is not None  # noqa: S101  # a pipe, see _spawn
+    return lambda: stream.read(CHUNK_BYTES)
 
 
-def _copy_folder(source: Path, target: Path) -> None:
-    target.mkdir(mode=0o700, parents=True)
-    for entry in sorted(source.iterdir()):
-        if entry.is_symlink():
-            raise DeployError(f"{entry}: a bundle holds no links", hint="Run generate_config.py again.")
-        if entry.is_dir():
-            _copy_folder(entry, target / entry.name)
-        else:
-            _copy_file(entry, target / entry.name)
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    mode = source.stat().st_mode & 0o777
-    handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(source.read_bytes())
-        os.fchmod(file.fileno(), mode)
+async def _write_all(read: Callable[[], Awaitable[bytes]], write: Callable[[bytes], object]) -> None:
+    while chunk := await read():
+        write(chunk)
