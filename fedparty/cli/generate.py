@@ -112,6 +112,8 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _notes(report: Report) -> Iterator[str]:
+    for key in report.unused:
+        yield f"{key.key} has no effect for {_named(key.owners)}: it is for the {key.engine} engine"
     for party, files in report.own_keys.items():
         yield f"{party} keeps private keys to itself: it puts {' and '.join(files)} into its home, see its README.md"
     if report.fingerprint:
@@ -124,10 +126,6 @@ def _next_steps(report: Report, conf: Path, outputs: Path, engine: str | None) -
     yield ""
     if report.is_dry_run:
         yield "dry run: nothing was written"
-        return
-    if any(machine.engine == "docker" for machine in _machines(report)):
-        yield "The docker engine comes with the next release: deploy.py refuses these bundles for now."
-        yield "To run the federation as processes of this machine, generate with --engine process."
         return
     chosen = ["--engine", engine] if engine else []
     yield f"next: {shlex.join(['python', 'deploy.py', 'all', *chosen, *repeat_places(conf, outputs)])}"

@@ -14,28 +14,33 @@ from fedparty.cli.options import home_option
 from fedparty.deploy.health import HEALTHY, Reading, Watcher
 from fedparty.errors import DeployError
 
+SERVICE_VARIABLE = "FEDPARTY_SERVICE"
+"""Says in a container which service it runs."""
+
 
 @click.command()
 @home_option
 @click.option("--wait", "is_waiting", is_flag=True, help="Wait until all services are healthy.")
 @click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, help="Seconds to wait.")
+@click.option("--service", envvar=SERVICE_VARIABLE, help="The only one to look at.  [default: in a container, its own]")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of each line.")
-def health(home: Path, is_waiting: bool, timeout_s: float, output: str) -> int:
+def health(home: Path, is_waiting: bool, timeout_s: float, service: str | None, output: str) -> int:
     """Show the state of every service, with --wait each change; ends with 0 if all are healthy."""
     os.chdir(home)
     latest: dict[str, str] = {}
-    watcher = _watch()
+    watcher = _watch(service)
     for reading in watcher.wait(timeout_s) if is_waiting else watcher.read():
         latest[reading.service] = reading.state
         click.echo(reading.to_json() if output == "json" else _line(reading))
     return 0 if all(state == HEALTHY for state in latest.values()) else 1
 
 
-def _watch() -> Watcher:
+def _watch(service: str | None) -> Watcher:
     try:
-        return Watcher(Path())
+        return Watcher(Path(), service)
     except (OSError, ValueError, KeyError) as exc:
-        raise DeployError(f"{Path.cwd()}: is not a party's home: {exc}", hint="Give it with --home.") from exc
+        what = f"has no service {service}" if service else "is not a party's home"
+        raise DeployError(f"{Path.cwd()}: {what}: {exc}", hint="Give another folder with --home.") from exc
 
 
 def _line(reading: Reading) -> str:

@@ -7,6 +7,7 @@ anything that is derived from it: ports, keys, bundles.
 from fedparty.config.errors import ConfigurationErrors, Finding
 from fedparty.config.loader import load
 from fedparty.config.model import FIRST_PORTS, Database, Exchange, Federation, Machine, Party
+from fedparty.config.unused import Unused, unused_keys
 from fedparty.config.validate import Loaded
 
 __all__ = [
@@ -19,5 +20,7 @@ __all__ = [
     "Loaded",
     "Machine",
     "Party",
+    "Unused",
     "load",
+    "unused_keys",
 ]

@@ -17,13 +17,20 @@ FIRST_PORTS = {"proxy_port": 9370, "exchange_port": 9371, "rest_port": 9380, "bo
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An external MySQL or MariaDB."""
+    """An external MySQL or MariaDB, reached over TLS.
+
+    Parameters
+    ----------
+    ca
+        File on the operator's machine with the CA of its certificate; None: those that the party's system trusts.
+    """
 
     host: str
     port: int
     user: str
     password: Secret
     name: str
+    ca: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +103,11 @@ class Party(Machine):
     proxy_window_bytes
         HTTP/2 window of each stream between proxies.
     database
-        None: the embedded one.
+        None: one of the party's own.
+    image
+        What the worker service runs in (docker engine): a name of the release's images or any image; None: ``party``.
+    requirements
+        File on the operator's machine: what pip installs into the worker's image besides; None: nothing.
     """
 
     id: PartyId
@@ -117,6 +128,8 @@ class Party(Machine):
     max_attempts: int
     log_level: str
     database: Database | None
+    image: str | None
+    requirements: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

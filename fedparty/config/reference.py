@@ -101,7 +101,7 @@ def main() -> None:
 
 def _example_key(key: Key) -> str:
     is_shown = key.name in _SHOWN
-    unit = f"Unit: {key.unit}. Default: {key.default or key.unset}."
+    unit = f"Unit: {key.unit}. Default: {key.default or key.unset}.{_only(key)}"
     return f"# {key.doc}\n# {unit}\n{'' if is_shown else '#'}{key.name}={key.default or key.example}\n"
 
 
@@ -110,7 +110,11 @@ def _reference_row(key: Key) -> str:
     default = f"`{key.default}`" if key.default else key.unset
     place = "top" if key.scope is Scope.FEDERATION else f"`{key.scope.value}`"
     doc = key.doc.replace("<", "&lt;")
-    return f"| {names} | {key.unit} | {default} | {place} | {doc} |\n"
+    return f"| {names} | {key.unit} | {default} | {place} | {doc}{_only(key)} |\n"
+
+
+def _only(key: Key) -> str:
+    return f" Only with engine={key.engine}." if key.engine else ""
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ class Key:
         Other spellings.
     is_list
         Takes an array.
+    engine
+        The one engine that it means something to; empty: both.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Key:
     example: str = ""
     aliases: tuple[str, ...] = ()
     is_list: bool = False
+    engine: str = ""
 
     @cached_property
     def default_value(self) -> object:
@@ -118,26 +121,32 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 "ssh: deploy.py starts it (a local address needs no SSH). manual: its own people start its bundle.",
                 default="ssh"),
             Key("user", "user", _MACHINE, values.user, "user",
-                "Who logs in by SSH.", unset="whoever runs deploy.py", example="fate"),
+                "Who logs in by SSH.", unset="whoever runs deploy.py", example="fate", engine="docker"),
             Key("ssh_port", "ssh_port", _MACHINE, values.port, "port",
-                "Port of the SSH server.", default="22", aliases=("SSH_PORT",)),
+                "Port of the SSH server.", default="22", aliases=("SSH_PORT",), engine="docker"),
             Key("ssh_key", "ssh_key", _MACHINE, values.local_file, "file on this machine",
                 "Private key for SSH, absolute or below ~/.", unset="the SSH agent and the usual files",
-                example="~/.ssh/id_ed25519"),
+                example="~/.ssh/id_ed25519", engine="docker"),
             Key("dir", "directory", _MACHINE, values.target_folder, "folder on the target",
-                "Where the docker engine installs bundles: <dir>/confs-<id>. Absolute.",
-                default="/data/projects/fedparty"),
+                "Where bundles are installed: <dir>/confs-<id>. Absolute.",
+                default="/data/projects/fedparty", engine="docker"),
             Key("process_dir", "process_dir", _MACHINE, values.local_folder, "folder on this machine",
-                "Where the process engine installs bundles: <process_dir>/confs-<id>. Absolute.",
-                unset="deployed/ in the output folder", example="/var/lib/fedparty"),
+                "Where bundles are installed: <process_dir>/confs-<id>. Absolute.",
+                unset="deployed/ in the output folder", example="/var/lib/fedparty", engine="process"),
             Key("extra_hosts", "extra_hosts", _MACHINE, values.host_entry, "list of name:address",
                 "Names that containers know without DNS.", unset="none",
-                example="(party-b.example.org:192.168.1.2)", is_list=True),
+                example="(party-b.example.org:192.168.1.2)", is_list=True, engine="docker"),
             Key("registry", "registry", _TOP, values.registry, "host, host:port or host/folder",
-                "Where the docker engine gets images.", unset="the images on the machine",
-                example="registry.example.org:5000", aliases=("RegistryURI",)),
+                "Where images come from.", unset="the images on the machine",
+                example="registry.example.org:5000", aliases=("RegistryURI",), engine="docker"),
             Key("tag", "tag", _TOP, values.tag, "image tag",
-                "Tag of the images.", unset="this release", example="1.0.0"),
+                "Tag of the images.", unset="this release", example="1.0.0", engine="docker"),
+            Key("image", "image", _PARTY, values.image, "party, worker-torch or any image",
+                "What the worker service and its tasks run in: an image of this release, or one built from it.",
+                unset="party", example="worker-torch", engine="docker"),
+            Key("requirements", "requirements", _PARTY, values.local_file, "file on this machine",
+                "What pip installs into the worker's image besides; deploy.py images build makes it. Absolute or ~/.",
+                unset="nothing", example="~/requirements-10000.txt", engine="docker"),
         ),
         "Ports": (
             Key("proxy_port", "proxy_port", _PARTY, values.port, "port",
@@ -155,18 +164,18 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("service_layout", "service_layout", _PARTY, values.choice("separate", "together"),
                 "separate or together",
                 "One process a service, or the Python services of a party in one process (less memory).",
-                default="separate"),
+                default="separate", engine="process"),
             Key("cores", "cores", _PARTY, values.decimal, "CPU cores",
                 "What the party's jobs may use at once.", unset="what the machine has", example="4"),
             Key("worker_memory", "worker_memory_bytes", _PARTY, values.size(2**26, 2**50), "size",
-                "Memory for the worker and its tasks; enforced by the docker engine.", unset="no limit",
-                example="8GiB"),
+                "Memory for the worker and its tasks.", unset="no limit",
+                example="8GiB", engine="docker"),
             Key("spool_quota", "spool_quota_bytes", _PARTY, values.size(2**20, 2**50), "size",
                 "Disk space for objects on their way between parties; a send that exceeds it is refused.",
                 default="10GiB"),
             Key("data_dir", "data_dir", _PARTY, values.target_folder, "folder on the target",
-                "The site's own data, which the docker engine gives to tasks read-only as /data. Absolute.",
-                unset="none", example="/data/tables"),
+                "The site's own data, which tasks see read-only as /data. Absolute.",
+                unset="none", example="/data/tables", engine="docker"),
             Key("log_level", "log_level", _PARTY, values.choice("DEBUG", "INFO", "WARNING", "ERROR"),
                 "DEBUG, INFO, WARNING or ERROR",
                 "Least severe message that the services log.", default="INFO"),
@@ -196,7 +205,7 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
         "External database": (
             Key("mysql_ip", "database.host", _PARTY, values.database_host, "address",
                 "MySQL or MariaDB that keeps the party's jobs. mysql: the same as leaving it out.",
-                unset="the embedded database", example="192.168.1.20"),
+                unset="a database of the party's own", example="192.168.1.20"),
             Key("mysql_port", "database.port", _PARTY, values.port, "port", "Its port.", default="3306"),
             Key("mysql_user", "database.user", _PARTY, values.user, "user",
                 "Its user.", unset="must be given with mysql_ip", example="fedparty"),
@@ -205,6 +214,9 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
                 unset="must be given with mysql_ip", example="'write it in single quotes'"),
             Key("mysql_db", "database.name", _PARTY, values.database_name, "name",
                 "Its database; every party needs one of its own.", default="fedparty"),
+            Key("mysql_ca", "database.ca", _PARTY, values.local_file, "file on this machine",
+                "CA of its certificate, PEM, absolute or below ~/; the connection is always TLS.",
+                unset="the CAs that the party's system trusts", example="~/database-ca.pem"),
         ),
     }
 )  # fmt: skip

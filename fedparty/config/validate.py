@@ -164,7 +164,7 @@ def _serving_warnings(settings: Settings) -> Iterator[Finding]:
 
 
 def _password_warnings(federation: Federation, settings: Settings) -> Iterator[Finding]:
-    remedy = "The embedded database needs no password; every other secret is random."
+    remedy = "A database of the party's own has a random password, or needs none."
     for party in federation.parties:
         password = settings.given("mysql_password", party.id)
         if party.database is None and password and password.words and password.words[0].text:

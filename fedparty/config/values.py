@@ -25,6 +25,10 @@ _HOST_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*/?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_IMAGE = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
 _DATABASE_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 _WHOLE = re.compile(r"[0-9]{1,15}")
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -181,6 +185,11 @@ def registry(word: str) -> str:
 def tag(word: str) -> str:
     """Read an image tag."""
     return _matching(_TAG, word, "an image tag", "Write letters, digits, dots, - or _, e.g. 1.0.0.")
+
+
+def image(word: str) -> str:
+    """Read the name of an image, with or without a registry, a tag and a digest."""
+    return _matching(_IMAGE, word, "an image", "Write e.g. worker-torch or registry.example.org/team/worker:1.0.")
 
 
 def database_name(word: str) -> str:

@@ -1,7 +1,7 @@
 """A bundle as the deployer sees it: whose it is, what it starts, which of its files are live.
 
-Owns the reading of ``bundle.json`` and of the file list, and the comparison of a bundle with an installed one. Trust
-in the files is `fedparty.pki.manifest`'s.
+Owns the reading of ``bundle.json`` and of the file list. Does not own the comparison with an installed one
+(`difference`); trust in the files is `fedparty.pki.manifest`'s.
 """
 
 from __future__ import annotations
@@ -9,21 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedparty.errors import BundleError
-from fedparty.pki.manifest import MANIFEST, READ_BY_NO_SERVICE, SIGNATURE, FileEntry, parse
+from fedparty.pki.manifest import MANIFEST, FileEntry, parse
+from fedparty.pki.readers import SUPERVISOR, readers
 
 PROXY = "proxy"
 TOGETHER = "party"
 """The program that runs all Python services where ``service_layout`` is ``together``."""
-
-_LIVE_ORDER = ("sds_", "cds", "rds_", "lds")
-"""Clusters before the routes that lead to them, listeners last."""
-
-_SUPERVISOR = "supervisord.conf"
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,12 @@ class Bundle:
         All files that the manifest lists, by path.
     own_keys
         Private keys that are in no bundle, by their path in the home: the party puts them there itself.
+    is_loopback
+        Others on this machine reach it, and nobody else.
+    images, containers
+        Image, and name of the container, of each service; empty where the engine runs none.
+    published
+        ``(host, port)`` on the machine that lead into its containers; an empty host: every address.
     """
 
     folder: Path
@@ -56,6 +58,10 @@ class Bundle:
     rest_url: str | None
     files: Mapping[str, FileEntry]
     own_keys: tuple[str, ...] = ()
+    is_loopback: bool = False
+    images: Mapping[str, str] = field(default_factory=dict)
+    containers: Mapping[str, str] = field(default_factory=dict)
+    published: tuple[tuple[str, int], ...] = ()
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -76,50 +82,14 @@ class Bundle:
         extra
             What else a start depends on, e.g. the release.
         """
-        parts: dict[str, list[str]] = {name: [extra] for name in (*self.programs, _SUPERVISOR)}
+        parts: dict[str, list[str]] = {name: [extra] for name in (*self.programs, SUPERVISOR)}
         for path, file in sorted(self.files.items()):
-            for program in self._readers(path):
+            for program in {SUPERVISOR} if path == SUPERVISOR else self._programs_that_read(path, file):
                 parts[program].append(f"{path}={file.sha256}")
         return {name: hashlib.sha256("\n".join(lines).encode()).hexdigest() for name, lines in parts.items()}
 
-    def _readers(self, path: str) -> tuple[str, ...]:
-        if path in READ_BY_NO_SERVICE or self.files[path].is_live:
-            return ()
-        if path == _SUPERVISOR:
-            return (_SUPERVISOR,)
-        owner = path.partition("/")[0]
-        if owner in self.services:
-            return (self.program_of(owner),)
-        return tuple(program for program in self.programs if program != PROXY)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What must be done to an installed bundle so that it equals a new one.
-
-    Attributes
-    ----------
-    is_fresh
-        None is installed.
-    static, live
-        Files to put in place, in this order.
-    gone
-        Files to remove.
-    """
-
-    is_fresh: bool
-    static: tuple[str, ...] = ()
-    live: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.is_fresh or bool(self.static or self.live or self.gone)
-
-    def __str__(self) -> str:
-        if self.is_fresh:
-            return "new bundle"
-        counts = ((len(self.static), "static"), (len(self.live), "live"), (len(self.gone), "removed"))
-        return ", ".join(f"{count} {word}" for count, word in counts if count) + " files" if self else "unchanged"
+    def _programs_that_read(self, path: str, file: FileEntry) -> set[str]:
+        return {self.program_of(service) for service in readers(path, file) if service in self.services}
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -146,6 +116,10 @@ def read_bundle(folder: Path) -> Bundle:
             rest_url=about["rest_url"],
             files=manifest.files,
             own_keys=tuple(about.get("own_keys", ())),
+            is_loopback=bool(about.get("is_loopback", False)),
+            images=dict(about.get("images", {})),
+            containers=dict(about.get("containers", {})),
+            published=tuple((port["host"], port["port"]) for port in about.get("published", ())),
         )
     except KeyError as exc:
         raise _unreadable(folder / "bundle.json", f"it lacks {exc}") from exc
@@ -153,26 +127,8 @@ def read_bundle(folder: Path) -> Bundle:
         raise _unreadable(folder / "bundle.json", "it is not a description of a bundle") from exc
 
 
-def compare(bundle: Bundle, installed: Path) -> Difference:
-    """Return how the folder `installed` differs from `bundle`; its files are hashed, not believed."""
-    if not (installed / MANIFEST).is_file():
-        return Difference(is_fresh=True)
-    present = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
-    wanted = {*bundle.files, MANIFEST, SIGNATURE}
-    changed = sorted(path for path in wanted if not _is_same(bundle.folder / path, installed / path))
-    live = [path for path in changed if path in bundle.files and bundle.files[path].is_live]
-    return Difference(
-        is_fresh=False,
-        static=tuple(
-            sorted((path for path in changed if path not in live), key=lambda path: path in READ_BY_NO_SERVICE)
-        ),
-        live=tuple(sorted(live, key=_live_rank)),
-        gone=tuple(sorted(present - wanted)),
-    )
-
-
 def listeners(bundle: Bundle) -> tuple[tuple[str, int], ...]:
-    """Return host and port of everything the bundle's proxy listens on outside of the party.
+    """Return host and port of everything that a bundle without containers listens on outside of the party.
 
     Raises
     ------
@@ -186,15 +142,6 @@ def listeners(bundle: Bundle) -> tuple[tuple[str, int], ...]:
         return tuple((each["address"], each["port_value"]) for each in addresses if each)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise BundleError(f"{path}: cannot be read: {exc}", hint="Run generate_config.py again.") from exc
-
-
-def _live_rank(path: str) -> tuple[int, str]:
-    name = Path(path).name
-    return next((rank for rank, prefix in enumerate(_LIVE_ORDER, 1) if name.startswith(prefix)), 0), path
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return other.is_file() and one.stat().st_mode == other.stat().st_mode and one.read_bytes() == other.read_bytes()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -92,11 +92,17 @@ class Watcher:
     ----------
     home
         The party's home; addresses in its settings are relative to it, so it must be the working directory.
+    service
+        The only one to read: in its container, the others' settings are not there. None: all of them.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError
+        A service's settings are not there, or are something else.
     """
 
-    def __init__(self, home: Path) -> None:
-        about = json.loads((home / "bundle/bundle.json").read_bytes())
-        self._probes = tuple(_probe(home / "bundle", service) for service in about["services"])
+    def __init__(self, home: Path, service: str | None = None) -> None:
+        self._probes = tuple(_probe(home / "bundle", name) for name in ([service] if service else _services(home)))
         self._supervisor = home / "run/supervisor.sock"
         self._processes: dict[str, supervision.Process] = {}
         self._asked = -math.inf
@@ -147,6 +153,11 @@ def _read(probe: Probe, process: supervision.Process | None) -> Reading:
     if state == DOWN and process.state in _FAILED:
         detail = f"its process ended{': ' if process.error else ''}{process.error}"
     return Reading(probe.service, state, detail, process.pid, process.started)
+
+
+def _services(home: Path) -> list[str]:
+    services: list[str] = json.loads((home / "bundle/bundle.json").read_bytes())["services"]
+    return services
 
 
 def _probe(bundle: Path, service: str) -> Probe:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from fedparty import __version__
 from fedparty.crypto.files import PUBLIC_MODE
 from fedparty.generate.addresses import inner_addresses
+from fedparty.pki import readers
+from fedparty.pki.manifest import FileEntry
 
 _LIVE = "live"
 """Name of the folders whose files a running service notices."""
@@ -39,6 +41,15 @@ class PlannedFile:
         """Whether a running service notices that the file was replaced."""
         return is_live(self.path)
 
+    @property
+    def is_same_for_many(self) -> bool:
+        """Whether other bundles probably have the same file."""
+        return self.template == _WAYS
+
+    def entry(self, content: bytes) -> FileEntry:
+        """Return what the manifest says of the file with this content."""
+        return FileEntry.of(content, mode=self.mode, is_live=self.is_live)
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -60,7 +71,7 @@ class Bundle:
         if file.template == _WAYS:
             party = {name: self.variables["party"][name] for name in _WAYS_OF_PARTY}
             return {name: self.variables[name] for name in ("federation", "exchange", "peers")} | {"party": party}
-        return {**self.variables, "sockets": self._sockets[file.path.partition("/")[0]]}
+        return {**self.variables, "sockets": self._sockets}
 
     def digest(self, templates: str) -> str:
         """Return a digest of all that the bundle is made from, `templates` being the one of the templates."""
@@ -73,9 +84,24 @@ class Bundle:
         }
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
-    def is_same_for_many(self, file: PlannedFile) -> bool:
-        """Return whether other bundles probably have the same file."""
-        return file.template == _WAYS
+    def make_files(self, render: Render) -> dict[str, bytes]:
+        """Return the content of every file by path; docker-compose.yml comes last, for it tells the others' digests.
+
+        Parameters
+        ----------
+        render
+            Makes a file of its template and these variables.
+        """
+        contents: dict[str, bytes] = {}
+        for file in (file for file in self.files if file.path != readers.COMPOSE):
+            contents[file.path] = render(file, self.variables_of(file)) if file.template else file.content
+        for file in (file for file in self.files if file.path == readers.COMPOSE):
+            contents[file.path] = render(file, self.variables_of(file) | {"digests": self._digests(contents)})
+        return contents
+
+    def _digests(self, contents: Mapping[str, bytes]) -> dict[str, str]:
+        entries = {file.path: file.entry(contents[file.path]) for file in self.files if file.path in contents}
+        return {service: readers.digest(service, entries) for service in self.variables["services"]}
 
     @property
     def own_keys(self) -> tuple[str, ...]:
@@ -83,9 +109,11 @@ class Bundle:
         return tuple(self.variables["own_keys"])
 
     @cached_property
-    def _sockets(self) -> dict[str, dict[str, str]]:
-        owners = {file.path.partition("/")[0] for file in self.files}
-        return {owner: inner_addresses(self.engine, owner) for owner in owners}
+    def _sockets(self) -> dict[str, str]:
+        return inner_addresses(self.engine)
+
+
+Render = Callable[[PlannedFile, dict[str, Any]], bytes]
 
 
 def bundle_name(party: str) -> str:

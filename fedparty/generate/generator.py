@@ -10,24 +10,28 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fedparty.config.model import Federation, Party
+from fedparty.config.unused import unused_keys
 from fedparty.crypto.files import PUBLIC_MODE, SECRET_MODE
 from fedparty.errors import BundleError
 from fedparty.generate.archive import pack
 from fedparty.generate.bundle import Bundle, PlannedFile
 from fedparty.generate.compare import differences, is_intact
+from fedparty.generate.database import has_own_database, read_authorities
 from fedparty.generate.kept import Identity, Kept, NewFile
 from fedparty.generate.outputs import Outputs
-from fedparty.generate.plan import Trust, check_available, plan, tls_addresses, with_engine
+from fedparty.generate.plan import Trust, plan, tls_addresses, with_engine
 from fedparty.generate.ports import Assigned, assign
+from fedparty.generate.reach import check_reachable
 from fedparty.generate.render import Renderer
 from fedparty.generate.report import Change, Report, State
 from fedparty.generate.write import Files, Stage, is_same, rehearsal, staging
 from fedparty.pki import manifest
 from fedparty.pki.authority import Authority
-from fedparty.pki.manifest import MANIFEST, SIGNATURE, FileEntry
-from fedparty.types import EXCHANGE
+from fedparty.pki.manifest import MANIFEST, SIGNATURE
+from fedparty.types import EXCHANGE, PartyId
 
 Announce = Callable[[Change], None]
 
@@ -63,12 +67,13 @@ def run(
         what is asked.
     """
     federation = with_engine(federation, engine)
-    check_available(federation)
+    check_reachable(federation)
+    authorities = read_authorities(federation)
     place = Outputs(outputs)
     assign(federation, place.read_ports())  # a collision is found before there is so much as a folder
     with _told_where(outputs), rehearsal(place) if dry_run else staging(place) as stage:
         ports = assign(federation, place.read_ports())
-        generation = _Generation(federation, place, stage, ports, renderer or Renderer())
+        generation = _Generation(federation, place, stage, ports, authorities, renderer or Renderer())
         generation.prepare()
         for change in generation.changes if announce else ():
             if announce and change.state is State.REMOVED:
@@ -98,6 +103,7 @@ class _Generation:
         outputs: Outputs,
         stage: Stage,
         ports: Mapping[str, Assigned],
+        database_authorities: Mapping[PartyId, bytes],
         renderer: Renderer,
     ) -> None:
         self.changes: list[Change] = []
@@ -105,6 +111,7 @@ class _Generation:
         self._outputs = outputs
         self._stage = stage
         self._ports = ports
+        self._database_authorities = database_authorities
         self._renderer = renderer
         self._made_before = outputs.read_made_from()
         self._made_from: dict[str, dict[str, str]] = {}
@@ -121,7 +128,7 @@ class _Generation:
             exchange = self._keep_exchange(authority)
             trust = Trust(authority.fingerprint, authority.certificate_pem, authority.crl_pem())
             self._fingerprint = trust.fingerprint
-            for bundle in plan(self._federation, self._ports, kept, exchange, trust):
+            for bundle in plan(self._federation, self._ports, kept, exchange, trust, self._database_authorities):
                 self.changes.append(self._prepare_bundle(bundle, authority))
                 if bundle.own_keys:
                     self._own_keys[bundle.party] = bundle.own_keys
@@ -142,6 +149,7 @@ class _Generation:
             changes=tuple(self.changes),
             reissued=tuple((party, name, file.why) for party, name, file in kept if file.why),
             own_keys=self._own_keys,
+            unused=unused_keys(self._federation),
             is_dry_run=is_dry_run,
         )
 
@@ -157,7 +165,7 @@ class _Generation:
     def _keep_all(self, party: Party, authority: Authority) -> Kept:
         folder = self._outputs.party(party.id)
         self._new_kept[party.id] = folder.new
-        return folder.keep_all(authority, tls_addresses(party))
+        return folder.keep_all(authority, tls_addresses(party), has_database=has_own_database(party))
 
     def _keep_exchange(self, authority: Authority) -> Identity | None:
         if self._federation.exchange is None:
@@ -193,22 +201,19 @@ class _Generation:
 
     def _make_files(self, bundle: Bundle, authority: Authority) -> Files:
         """Render the files of a bundle, and sign them."""
-        files = {file.path: (self._make_file(bundle, file), file.mode) for file in bundle.files}
-        entries = {
-            file.path: FileEntry.of(files[file.path][0], mode=file.mode, is_live=file.is_live) for file in bundle.files
-        }
+        contents = bundle.make_files(self._render)
+        files = {file.path: (contents[file.path], file.mode) for file in bundle.files}
+        entries = {file.path: file.entry(contents[file.path]) for file in bundle.files}
         listed = manifest.build(entries, party=bundle.party, federation=bundle.federation)
         return files | {MANIFEST: (listed, PUBLIC_MODE), SIGNATURE: (authority.sign(listed), PUBLIC_MODE)}
 
-    def _make_file(self, bundle: Bundle, file: PlannedFile) -> bytes:
-        if not file.template:
-            return file.content
-        variables = bundle.variables_of(file)
-        if not bundle.is_same_for_many(file):
-            return self._renderer.render(file.template, variables)
-        key = (file.template, json.dumps(variables))
+    def _render(self, file: PlannedFile, variables: dict[str, Any]) -> bytes:
+        template = file.template or ""
+        if not file.is_same_for_many:
+            return self._renderer.render(template, variables)
+        key = (template, json.dumps(variables))
         if key not in self._rendered:
-            self._rendered[key] = self._renderer.render(file.template, variables)
+            self._rendered[key] = self._renderer.render(template, variables)
         return self._rendered[key]
 
     def _remove_stale(self) -> Iterator[Change]:

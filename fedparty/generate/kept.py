@@ -1,6 +1,6 @@
 """What is made once for a party and kept in ``outputs/parties/<id>/``: keys, certificates, secrets.
 
-    tls.key  tls.crt          signing.key  signing.crt          api-token  proxy-secret
+    tls.key  tls.crt          signing.key  signing.crt          api-token  proxy-secret  mysql-password
 
 A party that keeps a private key to itself has put ``tls.csr`` or ``signing.csr`` there instead of the key.
 
@@ -39,6 +39,8 @@ class Kept:
     signing: Identity
     api_token: bytes = field(repr=False)
     proxy_secret: bytes = field(repr=False)
+    mysql_password: bytes | None = field(default=None, repr=False)
+    """Of the party's own database server; None: it has none."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,20 @@ class PartyFolder:
         self.new: dict[str, NewFile] = {}
         """What was made, by file name: to be written before any bundle uses it."""
 
-    def keep_all(self, authority: Authority, addresses: Sequence[str]) -> Kept:
-        """Return all that is kept for a party; parameters and errors as in `keep_tls`."""
+    def keep_all(self, authority: Authority, addresses: Sequence[str], *, has_database: bool) -> Kept:
+        """Return all that is kept for a party; parameters and errors as in `keep_tls`.
+
+        Parameters
+        ----------
+        has_database
+            Whether its bundle brings a database server.
+        """
         return Kept(
             tls=self.keep_tls(authority, addresses),
             signing=self._keep_signing(authority),
             api_token=self._keep_secret("api-token"),
             proxy_secret=self._keep_secret("proxy-secret"),
+            mysql_password=self._keep_secret("mysql-password") if has_database else None,
         )
 
     def keep_tls(self, authority: Authority, addresses: Sequence[str]) -> Identity:

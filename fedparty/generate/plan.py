@@ -12,13 +12,24 @@ from typing import Any
 
 from fedparty.config.model import Exchange, Federation, Machine, Party
 from fedparty.crypto.files import PUBLIC_MODE, SECRET_MODE
-from fedparty.errors import NotAvailableError
 from fedparty.generate.bundle import Bundle, PlannedFile
+from fedparty.generate.containers import (
+    dialled_address,
+    exchange_containers,
+    is_neighbour,
+    party_containers,
+)
+from fedparty.generate.database import CA_FILE, PASSWORD_FILE, database_variables, has_own_database
 from fedparty.generate.kept import Identity, Kept
 from fedparty.generate.ports import Assigned
+from fedparty.pki.readers import COMPOSE, SUPERVISOR, live_rank
 from fedparty.types import EXCHANGE, PartyId, party_host_name, party_uri
 
 SERVICES = ("proxy", "federation", "flow", "worker")
+DATABASE = "mysql"
+PROGRAM = "fedparty-bundle"
+"""With it the people of a party start its containers themselves."""
+PROGRAM_MODE = 0o755
 
 _ALWAYS = ("README.md", "bundle.json", "proxy/bootstrap.json", "proxy/live/lds.json", "proxy/live/cds.json")
 _PARTY_ONLY = (
@@ -30,8 +41,12 @@ _PARTY_ONLY = (
     "worker/settings.json",
 )
 _SECRET = frozenset({"proxy/live/rds_ingress.json"})
-_SHARED = frozenset({"README.md", "bundle.json", "supervisord.conf"})
+_OF_ENGINE = {"process": (SUPERVISOR,), "docker": (COMPOSE, PROGRAM)}
+_SHARED = frozenset({"README.md", "bundle.json", SUPERVISOR, COMPOSE, PROGRAM})
 """Files that the exchange renders from the same template as a party."""
+
+
+_EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # the party's one door; in a container, what is published is what is reached
 
 
 @dataclass(frozen=True)
@@ -52,21 +67,6 @@ def with_engine(federation: Federation, engine: str | None) -> Federation:
     return replace(federation, parties=parties, exchange=exchange)
 
 
-def check_available(federation: Federation) -> None:
-    """Refuse what parties.conf can say but this release cannot do.
-
-    Raises
-    ------
-    NotAvailableError
-        A party wants an external database.
-    """
-    if external := [party.id for party in federation.parties if party.database]:
-        raise NotAvailableError(
-            f"parties.conf: mysql_ip of {', '.join(external)}: an external database comes with a later release",
-            hint="Leave mysql_ip out: each party then has an embedded database of its own.",
-        )
-
-
 def tls_addresses(machine: Machine) -> tuple[str, ...]:
     """Return the names under which a party's own people may reach its TLS listeners, for the certificate."""
     bind = machine.rest_bind if isinstance(machine, Party) else ""
@@ -80,6 +80,7 @@ def plan(
     kept: Mapping[PartyId, Kept],
     exchange_identity: Identity | None,
     trust: Trust,
+    database_authorities: Mapping[PartyId, bytes],
 ) -> tuple[Bundle, ...]:
     """Return every bundle of the federation: the parties' in the order of parties.conf, then the exchange's.
 
@@ -91,26 +92,36 @@ def plan(
         By party id.
     exchange_identity
         The exchange's, if there is an exchange.
+    database_authorities
+        CAs of external databases, by party id.
     """
     peers = [_peer(federation, party, ports[party.id]) for party in federation.parties]
     exchange = _exchange(federation, ports)
     common = {"federation": federation.name, "fingerprint": trust.fingerprint, "exchange": exchange}
     common |= {"ca_pem": trust.ca_pem.decode(), "crl_pem": trust.crl_pem.decode()}
-    bundles = [
-        _plan_party(party, ports[party.id], kept[party.id], trust, common | {"peers": [] if exchange else peers})
-        for party in federation.parties
-    ]
+    bundles = []
+    for party in federation.parties:
+        services = (*SERVICES, DATABASE) if has_own_database(party) else SERVICES
+        variables = common | {"peers": [] if exchange else peers, "services": list(services)}
+        variables |= _container_variables(federation, party, services, ports[party.id])
+        bundles.append(
+            _plan_party(party, ports[party.id], kept[party.id], trust, database_authorities.get(party.id), variables)
+        )
     if federation.exchange and exchange_identity:
-        bundles.append(_plan_exchange(federation.exchange, exchange_identity, trust, common | {"peers": peers}))
+        variables = common | {"peers": peers, "services": ["proxy"]}
+        variables |= _container_variables(federation, federation.exchange, ("proxy",), ports[EXCHANGE])
+        bundles.append(_plan_exchange(federation.exchange, ports[EXCHANGE], exchange_identity, trust, variables))
     return tuple(bundles)
 
 
-def _plan_party(party: Party, ports: Assigned, kept: Kept, trust: Trust, common: dict[str, Any]) -> Bundle:
+def _plan_party(
+    party: Party, ports: Assigned, kept: Kept, trust: Trust, database_ca: bytes | None, common: dict[str, Any]
+) -> Bundle:
     variables = common | {
         "party": _party_variables(party, ports, common["federation"]),
+        "database": database_variables(party, database_ca),
         "engine": party.engine,
-        "services": list(SERVICES),
-        "service_layout": party.service_layout,
+        "service_layout": party.service_layout if party.engine == "process" else "separate",
         "tls_certificate_pem": kept.tls.certificate.decode(),
         "tls_key_file": _key_file("proxy/tls.key", kept.tls.key),
         "signing_key_file": _key_file("flow/signing.key", kept.signing.key),
@@ -125,16 +136,17 @@ def _plan_party(party: Party, ports: Assigned, kept: Kept, trust: Trust, common:
         PlannedFile("flow/live/signing.crt", content=kept.signing.certificate),
         PlannedFile("secrets/api-token", content=kept.api_token, mode=SECRET_MODE),
         PlannedFile("secrets/proxy-secret", content=kept.proxy_secret, mode=SECRET_MODE),
+        *_database_files(party, kept, database_ca),
     ]
     return _bundle(party.id, files, variables)
 
 
-def _plan_exchange(exchange: Exchange, identity: Identity, trust: Trust, common: dict[str, Any]) -> Bundle:
-    address = common["exchange"]
+def _plan_exchange(
+    exchange: Exchange, ports: Assigned, identity: Identity, trust: Trust, common: dict[str, Any]
+) -> Bundle:
     variables = common | {
-        "party": {"id": EXCHANGE, "address": address["address"], "proxy_port": address["port"], "rest_url": None},
+        "party": {"id": EXCHANGE, "address": exchange.host, "proxy_port": ports.proxy_port, "rest_url": None},
         "engine": exchange.engine,
-        "services": ["proxy"],
         "service_layout": "separate",
         "tls_certificate_pem": identity.certificate.decode(),
         "tls_key_file": _key_file("proxy/tls.key", identity.key),
@@ -150,17 +162,39 @@ def _plan_exchange(exchange: Exchange, identity: Identity, trust: Trust, common:
     return _bundle(EXCHANGE, files, variables)
 
 
+def _container_variables(
+    federation: Federation, machine: Party | Exchange, services: tuple[str, ...], ports: Assigned
+) -> dict[str, Any]:
+    """Return what the docker engine needs; another one runs no containers."""
+    variables: dict[str, Any] = {"is_loopback": machine.is_loopback, "images": {}, "containers": {}, "published": []}
+    if machine.engine != "docker":
+        return variables
+    if isinstance(machine, Party):
+        return variables | party_containers(federation, machine, services, ports)
+    return variables | exchange_containers(federation, machine, ports)
+
+
+def _database_files(party: Party, kept: Kept, authority: bytes | None) -> list[PlannedFile]:
+    password = party.database.password.reveal().encode() if party.database else kept.mysql_password
+    secret = [] if password is None else [PlannedFile(PASSWORD_FILE, content=password, mode=SECRET_MODE)]
+    return secret if authority is None else [*secret, PlannedFile(CA_FILE, content=authority)]
+
+
 def _bundle(party: str, files: list[PlannedFile], variables: dict[str, Any]) -> Bundle:
     ordered = tuple(sorted(files, key=lambda file: file.path))
+    variables["secret_files"] = [file.path for file in ordered if file.mode == SECRET_MODE]
+    variables["live_files"] = sorted((file.path for file in ordered if file.is_live), key=live_rank)
     return Bundle(party, variables["federation"], ordered, variables, variables["engine"])
 
 
 def _rendered(paths: tuple[str, ...], engine: str) -> list[PlannedFile]:
-    supervised = ("supervisord.conf",) if engine == "process" else ()
-    return [
-        PlannedFile(path, template=f"{path}.j2", mode=SECRET_MODE if path in _SECRET else PUBLIC_MODE)
-        for path in (*paths, *supervised)
-    ]
+    return [PlannedFile(path, template=f"{path}.j2", mode=_mode(path)) for path in (*paths, *_OF_ENGINE[engine])]
+
+
+def _mode(path: str) -> int:
+    if path == PROGRAM:
+        return PROGRAM_MODE
+    return SECRET_MODE if path in _SECRET else PUBLIC_MODE
 
 
 def _keys(found: Mapping[str, bytes | None]) -> list[PlannedFile]:
@@ -184,7 +218,7 @@ def _party_variables(party: Party, ports: Assigned, federation: str) -> dict[str
         "address": party.host,
         "proxy_bind": _bind(party),
         "proxy_port": ports.proxy_port,
-        "rest_bind": party.rest_bind,
+        "rest_bind": party.rest_bind if party.engine == "process" else _EVERY_ADDRESS,
         "rest_port": ports.rest_port,
         "rest_url": _rest_url(party, ports.rest_port),
         "window_bytes": party.proxy_window_bytes,
@@ -201,7 +235,8 @@ def _party_variables(party: Party, ports: Assigned, federation: str) -> dict[str
 def _peer(federation: Federation, party: Party, ports: Assigned) -> dict[str, Any]:
     return {
         "id": party.id,
-        "address": party.host,
+        "address": dialled_address(party),
+        "is_neighbour": is_neighbour(party),
         "port": ports.proxy_port,
         "host_name": party_host_name(federation.name, party.id),
         "uri": party_uri(federation.name, party.id),
@@ -214,7 +249,8 @@ def _exchange(federation: Federation, ports: Mapping[str, Assigned]) -> dict[str
         return None
     port = ports[EXCHANGE].proxy_port
     return {
-        "address": exchange.host,
+        "address": dialled_address(exchange),
+        "is_neighbour": is_neighbour(exchange),
         "port": port,
         "proxy_bind": _bind(exchange),
         "proxy_port": port,
@@ -226,7 +262,7 @@ def _bind(machine: Machine) -> str:
     """Return where a proxy listens; one that only this machine may reach does not listen to others."""
     if machine.is_loopback and machine.engine == "process":
         return machine.host
-    return "::" if ":" in machine.address else "0.0.0.0"  # noqa: S104  # the party's one door
+    return "::" if ":" in machine.host else _EVERY_ADDRESS
 
 
 def _rest_url(party: Party, port: int | None) -> str | None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from fedparty.config.model import FIRST_PORTS, Federation
 from fedparty.errors import ConfigurationError
+from fedparty.generate.addresses import ENVOY_ADMIN_PORT
 from fedparty.types import EXCHANGE
 
 _LAST_PORT = 65535
-_FIRST_CHOICES = frozenset(FIRST_PORTS.values())
+_FIRST_CHOICES = frozenset((*FIRST_PORTS.values(), ENVOY_ADMIN_PORT))
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class _Taken:
         self.ports[wish] = port
 
     def next_free(self, wish: _Wish) -> int:
-        """Return the kind's first choice, or the next port that is nobody's, first choices of other kinds included."""
+        """Return the kind's first choice, or the next port that is nobody's, nor the first choice of another kind."""
         first = FIRST_PORTS[wish.kind]
         port = self._search_from.get((wish.host, wish.kind), first)
         while (wish.host, port) in self._owners or (port != first and port in _FIRST_CHOICES):

@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from fedparty.config.model import Federation
+from fedparty.config.unused import Unused
 from fedparty.generate.bundle import is_live
 from fedparty.generate.ports import Assigned
 from fedparty.pki.manifest import READ_BY_NO_SERVICE
@@ -75,6 +76,8 @@ class Report:
         ``(party, file, why)`` of certificates that were issued again.
     own_keys
         Party id -> private keys, from the home, that the party itself has to put in place.
+    unused
+        Keys of parties.conf that mean nothing to the engine in use.
     is_dry_run
         Nothing was written.
     """
@@ -86,6 +89,7 @@ class Report:
     changes: tuple[Change, ...]
     reissued: tuple[tuple[str, str, str], ...]
     own_keys: Mapping[str, tuple[str, ...]]
+    unused: tuple[Unused, ...]
     is_dry_run: bool
 
     @property

@@ -27,7 +27,7 @@ from fedparty.pki.fingerprint import fingerprint_of_certificate, is_same_fingerp
 
 MANIFEST, SIGNATURE, AUTHORITY = "manifest.json", "manifest.sig", "ca/ca.crt"
 
-READ_BY_NO_SERVICE = frozenset({"README.md", "bundle.json", MANIFEST, SIGNATURE})
+READ_BY_NO_SERVICE = frozenset({"README.md", "bundle.json", "fedparty-bundle", MANIFEST, SIGNATURE})
 """Files for people and for the deployer: nothing restarts when they change."""
 
 _FORMAT = 1

@@ -24,7 +24,7 @@ ON_NETWORK = {
     "flow_peer": "flow:9360",
     "flow_rest": "flow:9380",
 }
-THROUGH_EXCHANGE = {"exchange": {"address": "exchange.example", "port": 9371}, "peers": []}
+THROUGH_EXCHANGE = {"exchange": {"address": "exchange.example", "port": 9371, "is_neighbour": False}, "peers": []}
 NAMED = peer_of("lab", "1", 1) | {"address": "a.example"}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "direct": ("10000", {}),

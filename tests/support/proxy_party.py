@@ -63,6 +63,7 @@ def peer_of(federation: str, party: str, port: int) -> dict[str, Any]:
     return {
         "id": party,
         "address": "127.0.0.1",
+        "is_neighbour": False,
         "port": port,
         "host_name": party_host_name(federation, identifier),
         "uri": party_uri(federation, identifier),

@@ -105,7 +105,7 @@ def test_release_1_3(read: Read) -> None:
         "parties.conf:7: servingiplist: this release has no online serving. "
         "The addresses were checked and are kept for a later release.",
         "parties.conf:15: mysql_password: the published password 'fate_dev' is not used. "
-        "The embedded database needs no password; every other secret is random.",
+        "A database of the party's own has a random password, or needs none.",
         "parties.conf:19: redis_ip: has no effect here. Nothing here needs Redis.",
         "parties.conf:20: redis_port: has no effect here. Nothing here needs Redis.",
         "parties.conf:21: redis_password: the published password 'fate_dev' is not used; every secret is random. "
@@ -181,5 +181,5 @@ def test_a_password_of_ones_own_is_named_without_its_value(read: Read) -> None:
     (warning,) = read("party_list=(1)\nparty_ip_list=(a)\nmysql_password=hunter2").warnings
     assert str(warning) == (
         "parties.conf:3: mysql_password: is not used without mysql_ip. "
-        "The embedded database needs no password; every other secret is random."
+        "A database of the party's own has a random password, or needs none."
     )

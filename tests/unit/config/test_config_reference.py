@@ -27,6 +27,7 @@ SAMPLES = {
     "spool_quota": "1GiB",
     "proxy_window": "1MiB",
     "mysql_port": "3307",
+    "image": "registry.example.org:5000/team/worker:2.0",
     "mysql_db": "other",
     "ca_lifetime_days": "3000",
 }

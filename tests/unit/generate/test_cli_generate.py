@@ -83,10 +83,16 @@ def test_a_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("outputs").exists()
 
 
-def test_the_docker_engine_is_announced_as_later(capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_that_the_engine_does_not_read_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("parties.conf").write_text(TWO + "worker_memory=1GiB\ntag=1.0\n[9999]\nimage=worker-torch\nprocess_dir=/srv\n")
+    out = printed(capsys)
+    assert "worker_memory has no effect for 10000, 9999: it is for the docker engine\n" in out
+    assert "image has no effect for 9999: it is for the docker engine\n" in out
+    assert "tag has no effect for 10000, 9999: it is for the docker engine\n" in out
+    assert "process_dir has no effect" not in out
     out = printed(capsys, "--engine", "docker")
-    assert "The docker engine comes with the next release: deploy.py refuses these bundles for now.\n" in out
-    assert "next:" not in out
+    assert "process_dir has no effect for 9999: it is for the process engine\n" in out
+    assert "docker engine" not in out
 
 
 def test_a_fault_in_the_file_ends_with_2_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from fedparty.config import Federation
-from fedparty.errors import ConfigurationError, NotAvailableError
+from fedparty.config import Federation, Party
+from fedparty.errors import ConfigurationError
 from fedparty.generate.addresses import inner_addresses
+from fedparty.generate.database import has_own_database
 from fedparty.generate.kept import Identity, Kept
-from fedparty.generate.plan import Bundle, Trust, check_available, plan, tls_addresses, with_engine
+from fedparty.generate.plan import Bundle, Trust, plan, tls_addresses, with_engine
 from fedparty.generate.ports import assign
 from fedparty.generate.render import TEMPLATES, Renderer
 from fedparty.settings import FederationSettings, FlowSettings, ServiceSettings, WorkerSettings, load
@@ -24,6 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 TRUST = Trust("SHA256:AAAA-BBBB", b"the CA's certificate\n", b"the revocation list\n")
 EXCHANGE_IDENTITY = Identity(b"certificate of the exchange\n", b"tls key of the exchange\n")
 TWO = "engine=process\nparty_list=(10000 9999)\nparty_ip_list=(10.0.0.1 10.0.0.2)\n"
+DOCKER = TWO.replace("process", "docker") + "tag=1.0\n"
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "federation": FederationSettings,
     "flow": FlowSettings,
@@ -36,14 +38,23 @@ def renderer() -> Renderer:
     return Renderer()
 
 
-@pytest.mark.parametrize("way", ["direct", "exchange"])
+GOLDEN_WAYS = {
+    "direct": (TWO,),
+    "exchange": (TWO, "exchange_ip=10.0.0.3\n"),
+    "docker-direct": (DOCKER,),
+    "docker-exchange": (DOCKER, "exchange_ip=10.0.0.3\n"),
+}
+
+
+@pytest.mark.parametrize("way", GOLDEN_WAYS)
 def test_bundles_are_as_they_were(read: Read, renderer: Renderer, way: str, update_golden: bool) -> None:
-    federation = read(TWO, "exchange_ip=10.0.0.3\n" if way == "exchange" else "")
+    federation = read(*GOLDEN_WAYS[way])
     rendered = {
         f"{bundle.name}/{path}": content
         for bundle in planned(federation)
         if bundle.party != "9999"  # it differs in names only
         for path, content in files_of(bundle, renderer).items()
+        if not (way.startswith("docker") and path.startswith("proxy/live/"))  # as without Docker
     }
     folder = GOLDEN / way
     if update_golden:
@@ -79,34 +90,30 @@ def test_paths_in_settings_are_files_of_the_bundle(read: Read, renderer: Rendere
                 assert value.removeprefix("bundle/") in files
 
 
-def test_services_meet_at_the_same_addresses(read: Read, renderer: Renderer) -> None:
-    for engine in ("process", "docker"):
-        for owner, listener in (("federation", "federation_local"), ("flow", "flow_peer"), ("worker", "worker")):
-            own = inner_addresses(engine, owner)[listener]
-            others = {
-                inner_addresses(engine, service)[listener]
-                for service in ("proxy", "flow", "worker")
-                if service != owner
-            }
-            assert len(others) == 1
-            assert own.rpartition(":")[2] == others.pop().rpartition(":")[2]
+def test_both_engines_use_the_same_sockets_but_for_the_proxys_admin() -> None:
+    process, docker = inner_addresses("process"), inner_addresses("docker")
+    assert {name for name in process if process[name] != docker[name]} == {"envoy_admin"}
+    assert docker["envoy_admin"] == "127.0.0.1:9901"
+    assert all(address.startswith("unix:run/") for address in process.values())
 
 
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'podman' is not an engine"):
-        inner_addresses("podman", "flow")
+        inner_addresses("podman")
 
 
 def test_every_template_makes_a_file_of_a_bundle(read: Read) -> None:
-    bundles = planned(read(TWO, "exchange_ip=10.0.0.3\n"))
+    federation = read(TWO, "exchange_ip=10.0.0.3\n")
+    bundles = (*planned(federation), *planned(with_engine(federation, "docker")))
     used = {file.template for bundle in bundles for file in bundle.files if file.template}
     assert used == {
         str(path.relative_to(TEMPLATES)) for path in TEMPLATES.rglob("*.j2") if not path.name.startswith("_")
     }
 
 
-def test_templates_mirror_the_bundle(read: Read) -> None:
-    for bundle in planned(read(TWO, "exchange_ip=10.0.0.3\n")):
+@pytest.mark.parametrize("engine", ["process", "docker"])
+def test_templates_mirror_the_bundle(read: Read, engine: str) -> None:
+    for bundle in planned(with_engine(read(TWO, "exchange_ip=10.0.0.3\n"), engine)):
         for file in bundle.files:
             if file.template:
                 assert file.template.removeprefix("exchange/") == f"{file.path}.j2"
@@ -135,13 +142,6 @@ def test_secrets_are_for_the_owner_only_and_live_files_are_known(read: Read) -> 
 def test_what_a_party_may_read_names_no_other_party_behind_an_exchange(read: Read, renderer: Renderer) -> None:
     bundle = planned(read(TWO, "exchange_ip=10.0.0.3\n"))[0]
     assert not [path for path, content in files_of(bundle, renderer).items() if b"9999" in content]
-
-
-def test_the_docker_engine_gets_no_supervisor_and_ports_instead_of_sockets(read: Read, renderer: Renderer) -> None:
-    files = files_of(planned(with_engine(read(TWO), "docker"))[0], renderer)
-    assert "supervisord.conf" not in files
-    assert json.loads(files["flow/settings.json"])["mailbox"] == "federation:9394"
-    assert json.loads(files["federation/settings.json"])["local"] == "0.0.0.0:9394"
 
 
 def test_a_party_on_this_machine_only_does_not_listen_to_others(read: Read, renderer: Renderer) -> None:
@@ -183,12 +183,16 @@ def test_bundle_json_says_what_the_deployer_reads(read: Read, renderer: Renderer
         "rest_url": "https://127.0.0.1:9380",
         "service_layout": "together",
         "own_keys": [],
+        "is_loopback": False,
+        "images": {},
+        "containers": {},
+        "published": [],
     }
 
 
 def test_a_party_that_keeps_its_keys_is_told_where_they_go(read: Read, renderer: Renderer) -> None:
     federation = read(TWO)
-    kept = kept_for("10000", tls_key=None, signing_key=None)
+    kept = kept_for(federation.parties[0], tls_key=None, signing_key=None)
     bundle = planned(federation, {"10000": kept})[0]
     files = files_of(bundle, renderer)
     assert not {"proxy/tls.key", "flow/signing.key"} & set(files)
@@ -198,34 +202,54 @@ def test_a_party_that_keeps_its_keys_is_told_where_they_go(read: Read, renderer:
     assert "keys/tls.key" in files["proxy/live/sds_identity.json"].decode()
 
 
-def test_an_external_database_is_refused_plainly(read: Read) -> None:
-    federation = read(TWO, "mysql_ip=10.0.0.8\nmysql_user=f\nmysql_password='x y'\n[9999]\nmysql_db=other\n")
-    with pytest.raises(NotAvailableError, match=r"mysql_ip of 10000, 9999: an external database comes with a later"):
-        check_available(federation)
+def test_without_docker_and_mysql_the_database_is_a_file(read: Read, renderer: Renderer) -> None:
+    files = files_of(planned(read(TWO))[0], renderer)
+    settings = json.loads(files["flow/settings.json"])
+    assert settings["database_url"] == "sqlite+aiosqlite:///data/flow/flow.db"
+    assert settings["database_password"] is settings["database_ca"] is None
+    assert "secrets/mysql-password" not in files
 
 
-def planned(federation: Federation, kept: dict[str, Kept] | None = None) -> tuple[Bundle, ...]:
-    all_kept = {party.id: (kept or {}).get(party.id) or kept_for(party.id) for party in federation.parties}
-    return plan(federation, assign(federation, {}), all_kept, EXCHANGE_IDENTITY if federation.exchange else None, TRUST)
+@pytest.mark.parametrize("engine", ["process", "docker"])
+def test_an_external_database_is_reached_with_its_password_from_a_file(
+    read: Read, renderer: Renderer, engine: str
+) -> None:
+    federation = with_engine(read(TWO, "[9999]\nmysql_ip=fd00::8\nmysql_user=f\nmysql_password='x y'\n"), engine)
+    bundle = planned(federation, authorities={"9999": b"the database's CA"})[1]
+    files = files_of(bundle, renderer)
+    settings = json.loads(files["flow/settings.json"])
+    assert settings["database_url"] == "mysql+aiomysql://f@[fd00::8]:3306/fedparty"
+    assert settings["database_password"] == "bundle/secrets/mysql-password"
+    assert settings["database_ca"] == "bundle/flow/database-ca.crt"
+    assert files["secrets/mysql-password"] == b"x y"
+    assert files["flow/database-ca.crt"] == b"the database's CA"
+    assert "mysql" not in bundle.variables["services"]
+    assert not [path for path, content in files.items() if b"x y" in content and not path.startswith("secrets/")]
 
 
-def kept_for(party: str, **keys: bytes | None) -> Kept:
+def planned(
+    federation: Federation, kept: dict[str, Kept] | None = None, authorities: dict[str, bytes] | None = None
+) -> tuple[Bundle, ...]:
+    all_kept = {party.id: (kept or {}).get(party.id) or kept_for(party) for party in federation.parties}
+    exchange = EXCHANGE_IDENTITY if federation.exchange else None
+    return plan(federation, assign(federation, {}), all_kept, exchange, TRUST, authorities or {})
+
+
+def kept_for(party: Party, **keys: bytes | None) -> Kept:
     def content(what: str) -> bytes:
-        return f"{what} of {party}\n".encode()
+        return f"{what} of {party.id}\n".encode()
 
     return Kept(
         tls=Identity(content("tls certificate"), keys.get("tls_key", content("tls key"))),
         signing=Identity(content("signing certificate"), keys.get("signing_key", content("signing key"))),
-        api_token=f"api-token-of-{party}".encode(),
-        proxy_secret=f"proxy-secret-of-{party}".encode(),
+        api_token=f"api-token-of-{party.id}".encode(),
+        proxy_secret=f"proxy-secret-of-{party.id}".encode(),
+        mysql_password=f"mysql-password-of-{party.id}".encode() if has_own_database(party) else None,
     )
 
 
 def files_of(bundle: Bundle, renderer: Renderer) -> dict[str, bytes]:
-    return {
-        file.path: renderer.render(file.template, bundle.variables_of(file)) if file.template else file.content
-        for file in bundle.files
-    }
+    return bundle.make_files(lambda file, variables: renderer.render(file.template or "", variables))
 
 
 def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
