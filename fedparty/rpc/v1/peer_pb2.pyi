@@ -360,12 +360,17 @@ Global___StopReply: _TypeAlias = StopReply  # noqa: Y015
 class PingRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    PADDING_FIELD_NUMBER: _builtins.int
+    padding: _builtins.bytes
+    """Bytes that cross and that nobody reads, at most 1 MiB: the line's speed is measured with them."""
     def __init__(
         self,
+        *,
+        padding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["padding", b"padding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
