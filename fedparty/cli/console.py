@@ -5,6 +5,7 @@ Owns the words and the look: alive on a terminal, plain lines elsewhere. Decides
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from fedparty.deploy.health import HEALTHY, NO_ANSWER, WAITING
 from fedparty.deploy.report import NOT_DEPLOYED, STOPPED, PartyResult, Progress, Report, ServiceState
+from fedparty.deploy.transport.prompt import Prompt
 from fedparty.errors import FedpartyError
 
 _COLOURS = {HEALTHY: "green", WAITING: "yellow", STOPPED: "dim", NOT_DEPLOYED: "dim"}
@@ -70,6 +72,37 @@ class LiveProgress:
         return table
 
 
+_shown: list[Live] = []
+"""The table that changes in place, as long as there is one: a question must not share the terminal with it."""
+
+
+def prompt() -> Prompt:
+    """Return whoever sits at the terminal; the progress pauses while a question is open."""
+    return Prompt(is_there=sys.stdin.isatty() and sys.stderr.isatty(), ask=_ask, ask_secret=_ask_secret)
+
+
+def _ask(question: str) -> str:
+    with _paused():
+        print(question, end=" ", file=sys.stderr, flush=True)
+        return sys.stdin.readline()
+
+
+def _ask_secret(question: str) -> str:
+    with _paused():
+        return getpass.getpass(question)
+
+
+@contextmanager
+def _paused() -> Iterator[None]:
+    for live in _shown:
+        live.stop()
+    try:
+        yield
+    finally:
+        for live in _shown:
+            live.start()
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show progress in the way that suits the standard error stream."""
@@ -78,12 +111,16 @@ def progress() -> Iterator[Progress]:
         yield PlainProgress(console)
         return
     with Live(console=console, transient=True) as live:
-        yield LiveProgress(live)
+        _shown.append(live)
+        try:
+            yield LiveProgress(live)
+        finally:
+            _shown.remove(live)
 
 
 def show(report: Report) -> None:
     """Print what became of every party and service, and where to look further."""
-    console = _console()
+    console = stdout_console()
     if any(result.services for result in report.parties):
         console.print(_table(report))
     for result in report.parties:
@@ -96,7 +133,7 @@ def show(report: Report) -> None:
 
 def show_success(report: Report, next_steps: Mapping[str, str]) -> None:
     """Print what was proved, where to look, and the commands to go on with."""
-    console = _console()
+    console = stdout_console()
     names = ", ".join(result.party for result in report.parties)
     if report.sum is not None:
         console.print(f"[green]{names}: healthy and verified, the secure sum is {report.sum}[/green]")
@@ -136,6 +173,8 @@ def _show_party(console: Console, result: PartyResult) -> None:
             console.print(escape("\n".join(_readable(line) for line in service.log_tail.splitlines())))
     if result.error:
         _show_error(console, result.error)
+    if result.recovery:
+        console.print(escape(result.recovery))
 
 
 def _readable(line: str) -> str:
@@ -148,7 +187,7 @@ def _readable(line: str) -> str:
         return line
 
 
-def _console() -> Console:
+def stdout_console() -> Console:
     """Return the standard output; only a terminal has a width that lines must fit in."""
     return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)
 

@@ -22,25 +22,26 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("fedparty.cli.deploy:status", "Show every service as it is now."),
     "logs": ("fedparty.cli.deploy:logs", "Show the log of a party's services."),
     "verify": ("fedparty.cli.deploy:verify", "Prove by the toy job that running parties can compute together."),
+    "backup": ("fedparty.cli.backup:backup", "Write all that a party must not lose into one file."),
+    "restore": ("fedparty.cli.backup:restore", "Put a backup back, start the party and verify it."),
+    "doctor": ("fedparty.cli.doctor:doctor", "Find what is broken between running parties, and name the remedy."),
+    "images": ("fedparty.cli.images:images", "Build container images, and bring them where no registry is."),
     "pki": ("fedparty.cli.pki:pki", "List, renew and revoke certificates."),
     "bundle": ("fedparty.cli.bundle:bundle", "Check a bundle before it is started."),
     "serve": ("fedparty.cli.serve:serve", "Run services of a party, in its home."),
     "health": ("fedparty.cli.health:health", "Tell whether the services of a party are healthy, in its home."),
+    "probe": ("fedparty.cli.probe:probe", "Tell what a party sees of itself and of the others, in its home."),
     "migrate": ("fedparty.cli.migrate:migrate", "Bring a party's database to this release's schema, in its home."),
 }
 """Command: (where it is, what ``fedparty --help`` says)."""
 
 LATER: Mapping[str, str] = {
-    "backup": "backup and restore",
     "board": "the board",
-    "doctor": "the doctor",
-    "images": "container images",
-    "restore": "backup and restore",
     "storage": "storage",
 }
 """Commands of later releases: what each is about."""
 
-_OF_DEPLOY = frozenset({"status", "logs", "verify", *LATER})
+_OF_DEPLOY = frozenset({"status", "logs", "verify", "doctor", "images", "backup", "restore", *LATER})
 """Words that are commands of their own after ``deploy`` too."""
 
 
@@ -65,7 +66,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that is meant: ``deploy status`` is ``status``."""
-        if args[0] == "deploy" and args[1:] and args[1] in _OF_DEPLOY:
+        if args[:1] == ["deploy"] and args[1:] and args[1] in _OF_DEPLOY:
             args = args[1:]
         return super().resolve_command(ctx, args)
 

@@ -41,6 +41,16 @@ def engine_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def host_key_option(function: Decorated) -> Decorated:
+    """Add how a machine is believed that SSH sees for the first time."""
+    return click.option(
+        "--accept-host-key",
+        "is_host_key_accepted",
+        is_flag=True,
+        help="Accept the SSH key of a machine that is seen for the first time; a changed one never.",
+    )(function)
+
+
 def home_option(function: Decorated) -> Decorated:
     """Add the home of a party, for commands that run in one."""
     return click.option(

@@ -14,10 +14,12 @@ from typing import Any
 
 import click
 
+from fedparty.cli import console
 from fedparty.cli.deploy import Where
-from fedparty.cli.options import engine_option, outputs_option, places
+from fedparty.cli.options import engine_option, host_key_option, outputs_option, places
 from fedparty.config import Federation, load
 from fedparty.deploy.live import push_live
+from fedparty.deploy.report import PartyResult
 from fedparty.generate import Report, State, run
 from fedparty.generate.outputs import Outputs
 from fedparty.pki.authority import Authority
@@ -66,10 +68,13 @@ def list_certificates(outputs: Path, form: str) -> None:
 @click.argument("parties", nargs=-1, required=True, metavar="PARTY... | exchange")
 @places
 @engine_option
+@host_key_option
 @click.option(
     "--new-keys", "is_rekeyed", is_flag=True, help="Make new keys too; the party must then be deployed again."
 )
-def renew_certificates(parties: Sequence[str], conf: Path, outputs: Path, engine: str | None, is_rekeyed: bool) -> None:
+def renew_certificates(
+    parties: Sequence[str], conf: Path, outputs: Path, engine: str | None, is_host_key_accepted: bool, is_rekeyed: bool
+) -> int:
     """Issue the certificates of parties again, and bring them to where the parties run.
 
     Certificates near their end are renewed whenever bundles are generated; this is for doing so now, and for letting a
@@ -83,16 +88,19 @@ def renew_certificates(parties: Sequence[str], conf: Path, outputs: Path, engine
             forget_keys(folders)
         else:
             renew(_open_authority(federation, place), folders)
-    _take_effect(federation, Where(conf, outputs, engine), is_pushed=not is_rekeyed)
+    return _take_effect(federation, Where(conf, outputs, engine, is_host_key_accepted), is_pushed=not is_rekeyed)
 
 
 @pki.command("revoke")
 @click.argument("target", metavar="PARTY | SERIAL")
 @places
 @engine_option
+@host_key_option
 @click.option("--reason", type=click.Choice(REASONS), default=REASONS[0], show_default=True)
-def revoke_certificates(target: str, conf: Path, outputs: Path, engine: str | None, reason: str) -> None:
-    """Revoke a party's certificates, or one by its serial number, and tell every party that runs here."""
+def revoke_certificates(
+    target: str, conf: Path, outputs: Path, engine: str | None, is_host_key_accepted: bool, reason: str
+) -> int:
+    """Revoke a party's certificates, or one by its serial number, and tell every party that is deployed."""
     federation = _checked(conf, outputs, engine)
     place = Outputs(outputs)
     with place.locked():
@@ -101,9 +109,10 @@ def revoke_certificates(target: str, conf: Path, outputs: Path, engine: str | No
         click.echo(f"revoked: {entry.party} {entry.purpose} {entry.serial}")
     if not revoked:
         click.echo(f"{target}: nothing valid is left to revoke")
-    _take_effect(federation, Where(conf, outputs, engine), is_pushed=True)
+    code = _take_effect(federation, Where(conf, outputs, engine, is_host_key_accepted), is_pushed=True)
     limit = max(party.max_connection_age_s for party in federation.parties)
     click.echo(f"A party that has the new list refuses them at once; open connections end within {limit} s.")
+    return code
 
 
 def _checked(conf: Path, outputs: Path, engine: str | None) -> Federation:
@@ -117,15 +126,25 @@ def _open_authority(federation: Federation, outputs: Outputs) -> Authority:
     return Authority.open(outputs.ca, federation.name, lifetime_days=federation.certificate_lifetime_days)
 
 
-def _take_effect(federation: Federation, where: Where, *, is_pushed: bool) -> None:
-    """Generate the bundles again, and replace the live files of the parties that run on this machine."""
+def _take_effect(federation: Federation, where: Where, *, is_pushed: bool) -> int:
+    """Generate the bundles again, replace the live files of the parties that are deployed, and return the exit code."""
     report = run(federation, where.outputs, engine=where.engine)
-    pushed = push_live(report.federation, where.outputs) if is_pushed else ()
-    for party in pushed:
-        click.echo(f"{party}: brought to its home, nothing restarted")
+    results = _push(report.federation, where) if is_pushed else ()
+    for result in results:
+        if result.error:
+            click.secho(f"{result.party}: not told: {result.error.message}", err=True, fg="red")
+        elif result.plan:
+            click.echo(f"{result.party}: brought to its home, nothing restarted")
+    pushed = {result.party for result in results if result.plan}
     if waiting := [party for party in _changed(report) if party not in pushed]:
         chosen = ("--engine", where.engine) if where.engine else ()
         click.echo(f"next: {where.command(*waiting, *chosen)}")
+    return 1 if any(result.error for result in results) else 0
+
+
+def _push(federation: Federation, where: Where) -> Sequence[PartyResult]:
+    with console.progress() as shown:
+        return push_live(federation, where.outputs, where.machines(), shown).parties
 
 
 def _changed(report: Report) -> list[str]:

@@ -58,6 +58,27 @@ class Home:
         return self.path / "fingerprint"
 
     @property
+    def releases(self) -> Path:
+        """Copies of the bundles that were deployed and found healthy, by time."""
+        return self.path / "releases"
+
+    @property
+    def backups(self) -> Path:
+        """Dumps of the database, made before each migration."""
+        return self.path / "backups"
+
+    @property
+    def audit(self) -> Path:
+        """Who deployed what and when, one JSON line each."""
+        return self.path / "audit.jsonl"
+
+    @property
+    def contents(self) -> tuple[Path, ...]:
+        """All that a deploy makes in a home: everything but the keys that a party put there itself."""
+        folders = (self.bundle, self.staged, self.data, self.logs, self.run, self.releases, self.backups)
+        return (*folders, self.audit, self.started, self.pinned_fingerprint)
+
+    @property
     def started(self) -> Path:
         """What each program was last started with: digests, JSON."""
         return self.path / "started.json"

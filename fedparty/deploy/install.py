@@ -1,4 +1,4 @@
-"""Puts a bundle into a home, and takes it out again.
+"""Puts a bundle into a home, and takes it out again, on whatever machine the home is.
 
 Owns the order in which files and folders change: a copy is checked before it counts, files of a running party are
 replaced one by one by rename, live ones in an order that the proxy can follow. Starts and stops nothing.
@@ -6,11 +6,12 @@ replaced one by one by rename, live ones in an order that the proxy can follow. 
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
-from fedparty.deploy.bundle import Bundle, Difference, compare
+from fedparty.deploy.bundle import Bundle
+from fedparty.deploy.commands import Command
+from fedparty.deploy.compose import Owner
+from fedparty.deploy.difference import Difference, compare, expected_files
 from fedparty.deploy.home import Home
 from fedparty.deploy.transport import Transport
 from fedparty.errors import BundleError, DeployError
@@ -56,22 +57,31 @@ async def pinned_fingerprint(transport: Transport, home: Home) -> str | None:
     return content.decode().strip() if content else None
 
 
-async def install_bundle(transport: Transport, bundle: Bundle, home: Home) -> Difference:
+async def difference_from(transport: Transport, bundle: Bundle, home: Home) -> Difference:
+    """Return how the home's bundle differs from `bundle`; its files are hashed, not believed."""
+    return compare(bundle, await transport.listing(home.bundle))
+
+
+async def install_bundle(transport: Transport, bundle: Bundle, home: Home, *, owner: Owner | None = None) -> Difference:
     """Make the home's bundle equal to `bundle`; return what differed.
+
+    Parameters
+    ----------
+    owner
+        Whose the files are to be; None: whose they become by themselves.
 
     Raises
     ------
     BundleError
         The copy does not pass its check.
     """
-    difference = compare(bundle, home.bundle)
+    difference = await difference_from(transport, bundle, home)
     if not difference:
         return difference
-    await transport.upload(bundle.folder, home.staged)
-    manifest.verify(home.staged, fingerprint=bundle.fingerprint)
+    await _stage(transport, bundle, home, owner)
     if difference.is_fresh:
         await transport.remove(home.bundle)
-        home.staged.rename(home.bundle)
+        await transport.rename(home.staged, home.bundle)
     else:
         # The folder itself stays: the running proxy watches it, not its name.
         await transport.replace(home.staged, home.bundle, difference.static + difference.live)
@@ -81,18 +91,19 @@ async def install_bundle(transport: Transport, bundle: Bundle, home: Home) -> Di
     return difference
 
 
-async def push_live_files(transport: Transport, bundle: Bundle, home: Home) -> tuple[str, ...]:
+async def push_live_files(
+    transport: Transport, bundle: Bundle, home: Home, *, owner: Owner | None = None
+) -> tuple[str, ...]:
     """Put the live files that differ in place, and the list that they are signed with; nothing else.
 
     The home keeps its static files until the next deploy, so the whole is right again only then if those differ too.
     """
-    difference = compare(bundle, home.bundle)
+    difference = await difference_from(transport, bundle, home)
     if difference.is_fresh or not difference.live:
         return ()
     lists = (manifest.MANIFEST, manifest.SIGNATURE)
     moved = difference.live if set(difference.static) - set(lists) else (*difference.live, *lists)
-    await transport.upload(bundle.folder, home.staged)
-    manifest.verify(home.staged, fingerprint=bundle.fingerprint)
+    await _stage(transport, bundle, home, owner)
     await transport.replace(home.staged, home.bundle, moved)
     await transport.remove(home.staged)
     return difference.live
@@ -100,32 +111,35 @@ async def push_live_files(transport: Transport, bundle: Bundle, home: Home) -> t
 
 async def prepare_folders(transport: Transport, bundle: Bundle, home: Home) -> None:
     """Make the home and its folders, and pin the federation that it belongs to."""
-    make_private(home.path)
-    make_private(home.logs)
-    make_private(home.data)
+    for folder in (home.path, home.logs, home.data):
+        await transport.make_folder(folder)
+    await pin_fingerprint(transport, bundle, home)
+
+
+async def pin_fingerprint(transport: Transport, bundle: Bundle, home: Home) -> None:
+    """From now on the home takes bundles of this federation only."""
     if await pinned_fingerprint(transport, home) is None:
         await transport.write(home.pinned_fingerprint, f"{bundle.fingerprint}\n".encode())
 
 
 async def empty_home(transport: Transport, home: Home) -> None:
     """Remove all that was deployed; keys that a party brought itself stay."""
-    if not home.keys.is_dir():
+    if not await transport.listing(home.keys):
         await transport.remove(home.path)
         return
-    for path in home.path.iterdir():
-        if path != home.keys:
-            await transport.remove(path)
+    for path in home.contents:
+        await transport.remove(path)
 
 
-def make_run_folder(home: Home) -> None:
-    """Make the folder of the sockets, and the link to it where the home's path is too long for them.
+async def make_run_folder(transport: Transport, home: Home) -> None:
+    """Make the folder of the sockets on this machine, and the link to it where the home's path is too long for them.
 
     Raises
     ------
     DeployError
         Somebody else owns the folder.
     """
-    make_private(home.short_run)
+    await transport.make_folder(home.short_run)
     if home.short_run == home.run:
         return
     if home.run.is_symlink():
@@ -133,19 +147,21 @@ def make_run_folder(home: Home) -> None:
     home.run.symlink_to(home.short_run)
 
 
-def make_private(folder: Path) -> None:
-    """Make a folder that only this user enters.
+async def give(transport: Transport, folder: Path, owner: Owner | None) -> None:
+    """Make a folder on the machine, with all that it holds, somebody's."""
+    if owner is not None:
+        command = Command(("chown", "-R", f"{owner.uid}:{owner.gid}", str(folder)))
+        (await transport.run(command)).require(f"{transport.place}: {folder}")
 
-    Raises
-    ------
-    DeployError
-        It exists and is a link, not a folder, or somebody else's.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise DeployError(f"{folder}: is not a folder of this user", hint="Look who made it; remove it.") from None
-        folder.chmod(0o700)
+
+async def _stage(transport: Transport, bundle: Bundle, home: Home, owner: Owner | None) -> None:
+    """Copy the bundle beside the one that is in place, and check the copy where it lies."""
+    await transport.upload(bundle.folder, home.staged)
+    await give(transport, home.staged, owner)
+    found, wanted = await transport.listing(home.staged) or {}, expected_files(bundle)
+    if found != wanted:
+        differing = sorted(path for path in found.keys() | wanted.keys() if found.get(path) != wanted.get(path))
+        raise BundleError(
+            f"{home.staged}: the copy at {transport.place} is not what was sent: {', '.join(differing[:5])}",
+            hint="Run this again; if it stays, look at the disk of that machine.",
+        )

@@ -1,6 +1,6 @@
 """Brings renewed and revoked certificates, and new routes, to parties that run: nothing restarts.
 
-Owns the push of live files to the homes on this machine. Generates nothing.
+Owns the push of live files to wherever the parties are deployed. Generates nothing.
 """
 
 from __future__ import annotations
@@ -9,25 +9,24 @@ import asyncio
 from pathlib import Path
 
 from fedparty.config.model import Federation
-from fedparty.deploy.sites import deployed_here
+from fedparty.deploy.deployer import Deployer
+from fedparty.deploy.report import Progress, Report
+from fedparty.deploy.sites import Machines, deployed
 
 
-def push_live(federation: Federation, outputs: Path) -> tuple[str, ...]:
-    """Replace the live files of every party deployed on this machine by the generated ones.
+def push_live(federation: Federation, outputs: Path, machines: Machines, progress: Progress) -> Report:
+    """Replace the live files of every party that is deployed by the generated ones.
 
     Returns
     -------
-    tuple of str
-        The parties whose files changed.
-
-    Raises
-    ------
-    FedpartyError
-        A bundle does not pass its check.
+    Report
+        The files that changed as each party's plan, and what went wrong at one.
     """
-    return asyncio.run(_push(federation, outputs))
+    return asyncio.run(_push(federation, outputs, machines, progress))
 
 
-async def _push(federation: Federation, outputs: Path) -> tuple[str, ...]:
-    engines = deployed_here(federation, outputs)
-    return tuple([engine.party for engine in engines if await engine.push_live()])
+async def _push(federation: Federation, outputs: Path, machines: Machines, progress: Progress) -> Report:
+    try:
+        return await Deployer(deployed(federation, machines, outputs), progress).push_live()
+    finally:
+        await machines.close()

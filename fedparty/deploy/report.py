@@ -60,8 +60,12 @@ class PartyResult:
         What went wrong; None: nothing did.
     sum
         What its own toy job computed; None: it was not verified.
+    entry
+        Words before a program's that run it in the party.
     plan
-        What a deploy would change and run, for people.
+        What a deploy would change and run, or what was changed, for people.
+    recovery
+        What was done after the error, for people.
     """
 
     party: str
@@ -70,7 +74,9 @@ class PartyResult:
     sum: float | None = None
     rest_url: str | None = None
     logs: str = ""
+    entry: tuple[str, ...] = ()
     plan: tuple[str, ...] = ()
+    recovery: str = ""
 
     @property
     def is_healthy(self) -> bool:

@@ -5,33 +5,105 @@ Owns the way from a parties.conf and the words of the command line to engines. D
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedparty.config.model import Exchange, Federation, Party
+from fedparty.config.model import Exchange, Federation, Machine, Party
 from fedparty.deploy import processes
 from fedparty.deploy.bundle import read_bundle
-from fedparty.deploy.engine import Engine, ProcessEngine, require_available
+from fedparty.deploy.engine import DockerEngine, Engine, ProcessEngine
 from fedparty.deploy.home import Home
+from fedparty.deploy.images.local import LocalImages
+from fedparty.deploy.supply import Supply
 from fedparty.deploy.transport import LocalTransport, Transport, open_transport
 from fedparty.errors import BundleError, ConfigurationError
 from fedparty.types import EXCHANGE
+
+if TYPE_CHECKING:
+    from fedparty.deploy.transport.prompt import Prompt
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The asked parties, ready to work on, and what to say about the others."""
+    """The asked parties, ready to work on, and what to say about the others.
+
+    Attributes
+    ----------
+    neighbours
+        Parties that were not asked for, and whose ways to the asked ones may have to change.
+    """
 
     engines: tuple[Engine, ...]
     notes: tuple[str, ...] = ()
+    neighbours: tuple[Engine, ...] = ()
+    machines: Machines | None = field(default=None, repr=False)
+
+    async def close(self) -> None:
+        """Let go of every machine."""
+        if self.machines:
+            await self.machines.close()
+
+
+class Machines:
+    """The ways to the machines of a federation: one connection for each, however many parties it has.
+
+    Parameters
+    ----------
+    outputs
+        Folder of the generated bundles.
+    accept_host_key
+        A machine that is seen for the first time is believed.
+    prompt
+        How a person is asked; None: nobody is there.
+    """
+
+    def __init__(self, outputs: Path, *, accept_host_key: bool = False, prompt: Prompt | None = None) -> None:
+        self._outputs = outputs
+        self._accept_host_key = accept_host_key
+        self._prompt = prompt
+        self._supply = Supply(LocalImages())
+        self._transports: dict[tuple[object, ...], Transport] = {}
+
+    def engine(self, machine: Party | Exchange, chosen: str) -> Engine:
+        """Return the engine of a party, or of the exchange, by the engine's name.
+
+        Raises
+        ------
+        ConfigurationError
+            Local processes are wanted on another machine.
+        """
+        name, transport = str(machine.id), self._transport(machine)
+        bundle = self._outputs / f"confs-{name}"
+        if chosen == DockerEngine.name:
+            return DockerEngine(transport, name, bundle, docker_home(machine), self._supply)
+        if not transport.is_local:
+            raise ConfigurationError(
+                f"party {name}: {machine.address} is another machine, and the process engine works on this one only",
+                hint="Use engine=docker for it, or run fedparty there.",
+            )
+        return ProcessEngine(transport, name, bundle, home_of(machine, self._outputs))
+
+    async def close(self) -> None:
+        """Let go of every machine."""
+        await asyncio.gather(*(transport.close() for transport in self._transports.values()))
+        self._supply.close()
+
+    def _transport(self, machine: Machine) -> Transport:
+        key = (machine.host, machine.ssh_port, machine.user, machine.ssh_key)
+        if key not in self._transports:
+            self._transports[key] = open_transport(machine, accept_host_key=self._accept_host_key, prompt=self._prompt)
+        return self._transports[key]
 
 
 def select(
     federation: Federation,
     targets: Sequence[str],
+    machines: Machines,
     outputs: Path,
     *,
     engine: str | None = None,
@@ -44,6 +116,8 @@ def select(
     ----------
     targets
         Party ids, ``exchange``, or ``all``.
+    machines
+        How machines are reached; the selection lets go of them.
     outputs
         Folder of the generated bundles.
     engine
@@ -57,39 +131,57 @@ def select(
     Raises
     ------
     ConfigurationError
-        A target is not in parties.conf, or each is managed by its own people.
-    NotAvailableError
-        A party needs an engine or a transport that this release does not have.
+        A target is not in parties.conf, or each is managed by its own people, or a party's machine cannot have its
+        engine.
     """
-    machines = _machines(federation)
-    left_over = _left_over(machines, outputs)
-    known = [*machines, *(left_over if is_deployed else ())]
+    members = _members(federation)
+    left_over = _left_over(members, outputs)
+    known = [*members, *(left_over if is_deployed else ())]
     _require_known(targets, known)
-    everything = known if is_left_over_meant else list(machines)
+    everything = known if is_left_over_meant else list(members)
     asked = everything if ALL in targets else list(dict.fromkeys(targets))
-    manual = [name for name in asked if name in machines and machines[name].managed == "manual"]
+    manual = [name for name in asked if name in members and members[name].managed == "manual"]
     if asked == manual:
         raise _not_managed(manual, outputs)
     engines: dict[str, Engine] = {
         name: ProcessEngine(LocalTransport(), name, outputs / f"confs-{name}", home) for name, home in left_over.items()
     }
-    for name in (name for name in asked if name in machines and name not in manual):
-        chosen = engine or _engine_of(machines[name], outputs, is_deployed=is_deployed)
-        engines[name] = _engine(machines[name], outputs, chosen)
-    others = [name for name in machines if name not in asked]
+    for name in (name for name in asked if name in members and name not in manual):
+        chosen = engine or _engine_of(members[name], outputs, is_deployed=is_deployed)
+        engines[name] = machines.engine(members[name], chosen)
+    others = [name for name in members if name not in asked]
     running = [name for name, home in left_over.items() if name not in asked and processes.of_home(home.path)]
-    found = tuple(engines[name] for name in asked if name not in manual)
-    return Selection(found, tuple(_notes(manual, others, running)))
-
-
-def deployed_here(federation: Federation, outputs: Path) -> tuple[Engine, ...]:
-    """Return engines for the parties that this machine has a home of."""
-    machines = _machines(federation).values()
-    return tuple(
-        _process_engine(machine, outputs, LocalTransport())
-        for machine in machines
-        if home_of(machine, outputs).bundle.is_dir()
+    return Selection(
+        tuple(engines[name] for name in asked if name not in manual),
+        tuple(_notes(manual, others, running)),
+        # An exchange alone knows the ways between all parties.
+        tuple(
+            _neighbours(
+                members, [name for name in others if name == EXCHANGE or not federation.exchange], machines, outputs
+            )
+        ),
+        machines,
     )
+
+
+def deployed(federation: Federation, machines: Machines, outputs: Path) -> tuple[Engine, ...]:
+    """Return engines for all parties that this deployer looks after, wherever they run."""
+    members = _members(federation)
+    return tuple(_neighbours(members, list(members), machines, outputs))
+
+
+def _neighbours(
+    members: Mapping[str, Party | Exchange], names: Sequence[str], machines: Machines, outputs: Path
+) -> list[Engine]:
+    """Return engines for those of the parties that may be deployed."""
+    found: list[Engine] = []
+    for name in names:
+        member = members[name]
+        chosen = _engine_of(member, outputs, is_deployed=True)
+        is_deployed = chosen == DockerEngine.name or home_of(member, outputs).bundle.is_dir()
+        if member.managed != "manual" and is_deployed:
+            found.append(machines.engine(member, chosen))
+    return found
 
 
 def _require_known(targets: Sequence[str], known: Sequence[str]) -> None:
@@ -98,7 +190,7 @@ def _require_known(targets: Sequence[str], known: Sequence[str]) -> None:
             raise ConfigurationError(f"{target} is not in parties.conf", hint=f"Known are: {', '.join(known)}, all.")
 
 
-def _machines(federation: Federation) -> dict[str, Party | Exchange]:
+def _members(federation: Federation) -> dict[str, Party | Exchange]:
     """Return the exchange, through which the parties reach each other, and the parties."""
     exchange = {} if federation.exchange is None else {EXCHANGE: federation.exchange}
     return {**{str(party.id): party for party in federation.parties}, **exchange}
@@ -115,26 +207,21 @@ def _engine_of(machine: Party | Exchange, outputs: Path, *, is_deployed: bool) -
         return machine.engine
 
 
-def _engine(machine: Party | Exchange, outputs: Path, chosen: str) -> Engine:
-    require_available(chosen)
-    return _process_engine(machine, outputs, open_transport(str(machine.id), machine.address))
-
-
-def _process_engine(machine: Party | Exchange, outputs: Path, transport: Transport) -> Engine:
-    name = str(machine.id)
-    return ProcessEngine(transport, name, outputs / f"confs-{name}", home_of(machine, outputs))
-
-
 def home_of(machine: Party | Exchange, outputs: Path) -> Home:
     """Return where the process engine deploys a party."""
     folder = machine.process_dir or outputs / "deployed"
     return Home(folder.resolve() / f"confs-{machine.id}")
 
 
-def _left_over(machines: Mapping[str, Party | Exchange], outputs: Path) -> dict[str, Home]:
+def docker_home(machine: Party | Exchange) -> Home:
+    """Return where the docker engine deploys a party, on its machine."""
+    return Home(Path(machine.directory) / f"confs-{machine.id}")
+
+
+def _left_over(members: Mapping[str, Party | Exchange], outputs: Path) -> dict[str, Home]:
     """Return the homes in the output folder whose parties are not in parties.conf any more."""
     found = {path.name.removeprefix("confs-"): Home(path.resolve()) for path in (outputs / "deployed").glob("confs-*")}
-    return {name: home for name, home in sorted(found.items()) if name not in machines and home.bundle.is_dir()}
+    return {name: home for name, home in sorted(found.items()) if name not in members and home.bundle.is_dir()}
 
 
 def _not_managed(manual: Sequence[str], outputs: Path) -> ConfigurationError:

@@ -10,7 +10,7 @@ from fedparty.deploy.commands import Command
 from fedparty.deploy.health import DOWN, HEALTHY, Reading
 from fedparty.deploy.report import NOT_DEPLOYED, STOPPED, ServiceState
 from fedparty.deploy.transport.base import Completed
-from fedparty.errors import BundleError
+from fedparty.errors import BundleError, DeployError
 
 
 @dataclass
@@ -19,6 +19,8 @@ class FakeEngine:
 
     Parameters
     ----------
+    is_locked
+        Somebody else deploys to its place.
     is_damaged
         The bundle does not pass its check.
     sick
@@ -35,10 +37,14 @@ class FakeEngine:
     name: str = "process"
     rest_url: str | None = None
     logs: str = "logs"
+    entry: tuple[str, ...] = ()
     lock_place: str = "here"
     is_installed: bool = False
     is_running: bool = False
     lock_count: int = 0
+    is_locked: bool = False
+    releases: int = 0
+    audit: list[str] = field(default_factory=list)
 
     async def check(self) -> None:
         if self.is_damaged:
@@ -47,7 +53,7 @@ class FakeEngine:
     async def plan(self) -> tuple[str, ...]:
         return ("new bundle",)
 
-    async def install(self) -> str:
+    async def install(self, tell: Callable[[str], None]) -> str:
         self.is_installed = True
         return "new bundle"
 
@@ -57,7 +63,7 @@ class FakeEngine:
         return "services started"
 
     async def push_live(self) -> tuple[str, ...]:
-        return ()
+        return ("proxy/live/cds.json",)
 
     async def wait(self, timeout_s: float, on_reading: Callable[[Reading], None]) -> tuple[ServiceState, ...]:
         for service in self.services:
@@ -78,6 +84,18 @@ class FakeEngine:
     async def follow(self, service: str, lines: int, *, is_followed: bool, on_line: Callable[[str], None]) -> None:
         on_line(f"{service} of {self.party}")
 
+    async def confirm(self) -> None:
+        self.releases += 1
+
+    async def roll_back(self, timeout_s: float) -> str | None:
+        if not self.releases:
+            return None
+        self.sick = ()
+        return "went back to the release of yesterday, which is healthy"
+
+    async def record(self, what: str) -> None:
+        self.audit.append(what)
+
     async def stop(self) -> None:
         self.is_running = False
 
@@ -87,6 +105,8 @@ class FakeEngine:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
+        if self.is_locked:
+            raise DeployError(f"{self.lock_place}: somebody is deploying here now")
         self.lock_count += 1
         yield
 

@@ -10,8 +10,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from fedparty.deploy.health import Reading
+from fedparty.deploy.home import Home
 from fedparty.deploy.report import ServiceState
-from fedparty.deploy.transport.base import Completed
+from fedparty.deploy.transport.base import Completed, Transport
 
 
 class Engine(Protocol):
@@ -23,12 +24,16 @@ class Engine(Protocol):
         What ``--engine`` calls it.
     party
         A party id or ``exchange``.
+    transport, home
+        The machine, and where on it the party is, or will be, deployed.
     lock_place
         What `lock` locks: the same for parties that share a lock.
     rest_url
         Where its own people reach it; None: only within the party.
     logs
         Where its logs are, for people.
+    entry
+        Words that a person writes before a program's to run it in the party; none where it runs right here.
     """
 
     @property
@@ -36,11 +41,17 @@ class Engine(Protocol):
     @property
     def party(self) -> str: ...  # noqa: D102
     @property
+    def transport(self) -> Transport: ...  # noqa: D102
+    @property
+    def home(self) -> Home: ...  # noqa: D102
+    @property
     def lock_place(self) -> str: ...  # noqa: D102
     @property
     def rest_url(self) -> str | None: ...  # noqa: D102
     @property
     def logs(self) -> str: ...  # noqa: D102
+    @property
+    def entry(self) -> tuple[str, ...]: ...  # noqa: D102
 
     async def check(self) -> None:
         """Check all that can be known before anything is changed.
@@ -56,8 +67,14 @@ class Engine(Protocol):
     async def plan(self) -> tuple[str, ...]:
         """Return what `install` and `start` would change and run, for people; changes nothing."""
 
-    async def install(self) -> str:
-        """Put the bundle in place; live files take effect at once. Returns what changed, for people."""
+    async def install(self, tell: Callable[[str], None]) -> str:
+        """Put the bundle and what it needs in place; live files take effect at once. Returns what changed, for people.
+
+        Parameters
+        ----------
+        tell
+            Called with each step that takes a while.
+        """
 
     async def start(self) -> str:
         """Migrate, start what does not run, restart what would read something else now. Returns what it did."""
@@ -67,6 +84,21 @@ class Engine(Protocol):
 
     async def wait(self, timeout_s: float, on_reading: Callable[[Reading], None]) -> tuple[ServiceState, ...]:
         """Wait until every service is healthy or time is over; the last lines of its log come with one that is not."""
+
+    async def confirm(self) -> None:
+        """Keep what is in place now as a release that was healthy."""
+
+    async def roll_back(self, timeout_s: float) -> str | None:
+        """Go back to the last release that was healthy, and wait until it is.
+
+        Returns
+        -------
+        str or None
+            What became of it, for people; None: there is none, or it is in place.
+        """
+
+    async def record(self, what: str) -> None:
+        """Add a line to the audit log on the machine."""
 
     async def states(self) -> tuple[ServiceState, ...]:
         """Return every service as it is now; works when nothing is deployed."""
@@ -81,7 +113,7 @@ class Engine(Protocol):
         """Stop every service and leave no process, socket or port behind."""
 
     async def purge(self) -> None:
-        """Remove all that was deployed, data included. It must have been stopped."""
+        """Remove all that was deployed, data and audit log included. It must have been stopped."""
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Keep others from deploying to the same place."""

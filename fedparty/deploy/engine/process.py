@@ -14,8 +14,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from fedparty import __version__
-from fedparty.deploy import commands, install, processes, supervision
-from fedparty.deploy.bundle import PROXY, TOGETHER, Bundle, compare, listeners, read_bundle
+from fedparty.deploy import audit, commands, install, processes, supervision
+from fedparty.deploy.bundle import PROXY, TOGETHER, Bundle, listeners, read_bundle
 from fedparty.deploy.commands import Command
 from fedparty.deploy.health import HEALTHY, Reading
 from fedparty.deploy.home import Home
@@ -47,20 +47,25 @@ class ProcessEngine:
 
     def __init__(self, transport: Transport, party: str, generated: Path, home: Home) -> None:
         self.party = party
-        self._transport = transport
+        self.transport = transport
         self._generated = generated
-        self._home = home
+        self.home = home
         self._programs = find_programs()
 
     @property
     def lock_place(self) -> str:
         """See `Engine.lock_place`."""
-        return str(self._home.path.parent)
+        return str(self.home.path.parent)
 
     @property
     def logs(self) -> str:
         """See `Engine.logs`."""
-        return str(self._home.logs)
+        return str(self.home.logs)
+
+    @property
+    def entry(self) -> tuple[str, ...]:
+        """See `Engine.entry`."""
+        return ()
 
     @property
     def rest_url(self) -> str | None:
@@ -76,37 +81,37 @@ class ProcessEngine:
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """See `Engine.lock`."""
-        return self._transport.lock(self._home.path.parent)
+        return self.transport.lock(self.home.path.parent)
 
     async def check(self) -> None:
         """See `Engine.check`."""
         bundle = self._bundle()
-        await install.check_bundle(self._transport, bundle, self._home)
-        await install.check_own_keys(self._transport, bundle, self._home)
+        await install.check_bundle(self.transport, bundle, self.home)
+        await install.check_own_keys(self.transport, bundle, self.home)
         for host, port in listeners(bundle):
             self._check_port(host, port)
 
     async def plan(self) -> tuple[str, ...]:
         """See `Engine.plan`."""
         bundle = self._bundle()
-        difference = compare(bundle, self._home.bundle)
-        lines = [f"{difference}: {bundle.folder} -> {self._home.bundle}"]
+        difference = await install.difference_from(self.transport, bundle, self.home)
+        lines = [f"{difference}: {bundle.folder} -> {self.home.bundle}"]
         lines += [f"  {path}" for path in difference.static + difference.live + difference.gone]
         return (*lines, *(str(self._command(argv)) for argv in self._start_commands(bundle)))
 
-    async def install(self) -> str:
+    async def install(self, tell: Callable[[str], None]) -> str:
         """See `Engine.install`."""
         bundle = self._bundle()
-        await install.prepare_folders(self._transport, bundle, self._home)
-        return str(await install.install_bundle(self._transport, bundle, self._home))
+        await install.prepare_folders(self.transport, bundle, self.home)
+        return str(await install.install_bundle(self.transport, bundle, self.home))
 
     async def push_live(self) -> tuple[str, ...]:
         """See `Engine.push_live`."""
-        if not self._home.bundle.is_dir():
+        if not self.home.bundle.is_dir():
             return ()
         bundle = self._bundle()
-        await install.check_bundle(self._transport, bundle, self._home)
-        return await install.push_live_files(self._transport, bundle, self._home)
+        await install.check_bundle(self.transport, bundle, self.home)
+        return await install.push_live_files(self.transport, bundle, self.home)
 
     async def start(self) -> str:
         """See `Engine.start`."""
@@ -119,10 +124,10 @@ class ProcessEngine:
         elif commands.shut_down() in to_run:
             await self.stop()
             to_run.remove(commands.shut_down())
-        install.make_run_folder(self._home)
+        await install.make_run_folder(self.transport, self.home)
         for argv in to_run:
             await self._run(argv)
-        await self._transport.write(self._home.started, json.dumps(self._digests(bundle)).encode())
+        await self.transport.write(self.home.started, json.dumps(self._digests(bundle)).encode())
         return _describe_start(to_run)
 
     async def wait(self, timeout_s: float, on_reading: Callable[[Reading], None]) -> tuple[ServiceState, ...]:
@@ -135,51 +140,62 @@ class ProcessEngine:
             on_reading(reading)
 
         command = self._command(commands.health(timeout_s=timeout_s))
-        done = await self._transport.run(command, timeout_s=timeout_s + _COMMAND_TIMEOUT_S, on_line=take)
+        done = await self.transport.run(command, timeout_s=timeout_s + _COMMAND_TIMEOUT_S, on_line=take)
         if not readings:
             done.require(f"party {self.party}")
         return await self._with_logs(readings)
 
     async def states(self) -> tuple[ServiceState, ...]:
         """See `Engine.states`."""
-        if not self._home.bundle.is_dir():
+        if not self.home.bundle.is_dir():
             return tuple(ServiceState(service, NOT_DEPLOYED) for service in self.services or ("all services",))
         self._deployed()  # one that is damaged says so, instead of having no services
         if not self._is_supervised():
-            state = UNSUPERVISED if processes.of_home(self._home.path) else STOPPED
+            state = UNSUPERVISED if processes.of_home(self.home.path) else STOPPED
             return tuple(self._state(service, state) for service in self.services)
-        done = await self._transport.run(self._command(commands.health()), timeout_s=_COMMAND_TIMEOUT_S)
+        done = await self.transport.run(self._command(commands.health()), timeout_s=_COMMAND_TIMEOUT_S)
         readings = [Reading.from_json(line) for line in done.output.splitlines()]
         return await self._with_logs({reading.service: reading for reading in readings})
 
     async def execute(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
         """See `Engine.execute`."""
-        return await self._transport.run(self._command(argv), timeout_s=timeout_s)
+        return await self.transport.run(self._command(argv), timeout_s=timeout_s)
 
     async def follow(self, service: str, lines: int, *, is_followed: bool, on_line: Callable[[str], None]) -> None:
         """See `Engine.follow`."""
         bundle = self._deployed()
-        log = self._home.log(bundle.program_of(service) if service in bundle.services else service)
+        log = self.home.log(bundle.program_of(service) if service in bundle.services else service)
         if not log.exists() and not is_followed:
             raise DeployError(
                 f"{log}: there is no such log", hint=f"Services of {self.party}: {', '.join(bundle.services)}"
             )
-        await self._transport.run(self._command(commands.tail(log, lines, follow=is_followed)), on_line=on_line)
+        await self.transport.run(self._command(commands.tail(log, lines, follow=is_followed)), on_line=on_line)
 
     async def stop(self) -> None:
         """See `Engine.stop`."""
         if self._is_supervised():
-            done = await self._transport.run(self._command(commands.shut_down()), timeout_s=_COMMAND_TIMEOUT_S)
+            done = await self.transport.run(self._command(commands.shut_down()), timeout_s=_COMMAND_TIMEOUT_S)
             if done.code == 0:
-                await asyncio.to_thread(processes.wait_until_gone, self._home.path, _STOP_TIMEOUT_S)
+                await asyncio.to_thread(processes.wait_until_gone, self.home.path, _STOP_TIMEOUT_S)
         await self._clear_remains()
-        await self._transport.remove(self._home.started)
-        await self._transport.remove(self._home.short_run)
-        await self._transport.remove(self._home.run)
+        await self.transport.remove(self.home.started)
+        await self.transport.remove(self.home.short_run)
+        await self.transport.remove(self.home.run)
 
     async def purge(self) -> None:
         """See `Engine.purge`."""
-        await install.empty_home(self._transport, self._home)
+        await install.empty_home(self.transport, self.home)
+
+    async def confirm(self) -> None:
+        """See `Engine.confirm`. This engine keeps no releases: what it runs is installed once for all its parties."""
+
+    async def roll_back(self, timeout_s: float) -> str | None:
+        """See `Engine.roll_back`."""
+        return None
+
+    async def record(self, what: str) -> None:
+        """See `Engine.record`."""
+        await audit.append(self.transport, self.home, self.party, what)
 
     def _bundle(self) -> Bundle:
         bundle = read_bundle(self._generated)
@@ -191,7 +207,7 @@ class ProcessEngine:
         return bundle
 
     def _deployed(self) -> Bundle:
-        return read_bundle(self._home.bundle if self._home.bundle.is_dir() else self._generated)
+        return read_bundle(self.home.bundle if self.home.bundle.is_dir() else self._generated)
 
     def _bundle_if_any(self) -> Bundle | None:
         try:
@@ -201,11 +217,11 @@ class ProcessEngine:
 
     def _command(self, argv: Sequence[str]) -> Command:
         program = str(self._programs.python) if argv[0] == commands.PYTHON else argv[0]
-        environment = commands.environment(self._home, self._programs, os.environ)
-        return Command((program, *argv[1:]), cwd=self._home.path, environment=environment)
+        environment = commands.environment(self.home, self._programs, os.environ)
+        return Command((program, *argv[1:]), cwd=self.home.path, environment=environment)
 
     async def _run(self, argv: Sequence[str]) -> None:
-        done = await self._transport.run(self._command(argv), timeout_s=_COMMAND_TIMEOUT_S)
+        done = await self.transport.run(self._command(argv), timeout_s=_COMMAND_TIMEOUT_S)
         if commands.RESTART not in argv:  # a program that does not stay up shows in its health, with its log
             done.require(f"party {self.party}")
 
@@ -215,7 +231,7 @@ class ProcessEngine:
     def _start_commands(self, bundle: Bundle) -> list[tuple[str, ...]]:
         """Return what must be run so that every program runs with what it reads now."""
         migration = [commands.migrate()] if "flow" in bundle.services else []
-        running = supervision.processes(self._home.supervisor_socket)
+        running = supervision.processes(self.home.supervisor_socket)
         if running is None:
             return [*migration, commands.start_supervisor()]
         wanted, known = self._digests(bundle), self._started()
@@ -229,23 +245,23 @@ class ProcessEngine:
 
     def _started(self) -> dict[str, str]:
         try:
-            found: dict[str, str] = json.loads(self._home.started.read_bytes())
+            found: dict[str, str] = json.loads(self.home.started.read_bytes())
         except (FileNotFoundError, ValueError):
             return {}
         return found
 
     def _is_supervised(self) -> bool:
-        return supervision.processes(self._home.supervisor_socket) is not None
+        return supervision.processes(self.home.supervisor_socket) is not None
 
     async def _clear_remains(self) -> None:
         """End what a killed supervisor left behind."""
-        await asyncio.to_thread(processes.end, self._home.path)
+        await asyncio.to_thread(processes.end, self.home.path)
 
     def _check_port(self, host: str, port: int) -> None:
         if processes.is_free(host, port):
             return
         listener = processes.listener_of(port)
-        if listener.home == str(self._home.path):
+        if listener.home == str(self.home.path):
             return
         raise DeployError(
             f"party {self.party}: port {port} on {host} is taken by {processes.describe(listener)}",
@@ -273,8 +289,8 @@ class ProcessEngine:
         return tuple([state if state.state == HEALTHY else await self._with_log(state) for state in states])
 
     async def _with_log(self, state: ServiceState) -> ServiceState:
-        log = self._home.log(self._deployed().program_of(state.service))
-        content = await self._transport.read(log) or b""
+        log = self.home.log(self._deployed().program_of(state.service))
+        content = await self.transport.read(log) or b""
         return state.with_log("\n".join(content.decode("utf-8", "replace").splitlines()[-_LOG_LINES:]))
 
 

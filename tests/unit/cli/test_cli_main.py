@@ -71,16 +71,16 @@ def test_usage_errors(arguments: list[str], message: str, conf: list[str], capsy
 
 
 def test_an_error_is_one_message_and_its_remedy(conf: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["deploy", "all", *conf]) == 1
+    assert main(["deploy", "board", *conf]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "the docker engine comes with a later release",
-        "Today: generate_config.py and deploy.py with --engine process (or engine=process in parties.conf).",
+        "the board: comes with a later release",
+        "fedparty --help lists what is there today.",
     ]
 
 
 def test_verbose_shows_where_an_error_came_from(conf: list[str]) -> None:
     with pytest.raises(NotAvailableError):
-        main(["deploy", "all", "-v", *conf])
+        main(["deploy", "board", "-v", *conf])
 
 
 def test_without_bundles_the_remedy_is_named(conf: list[str], capsys: pytest.CaptureFixture[str]) -> None:

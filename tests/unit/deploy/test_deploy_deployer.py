@@ -138,3 +138,45 @@ async def test_a_report_is_json_with_errors_in_words() -> None:
     assert record["success"] is False
     assert record["parties"][0]["error"]["error"] == "party 10000 is not healthy: proxy is down"
     assert record["parties"][0]["healthy"] is False
+
+
+async def test_a_party_that_is_not_healthy_goes_back_to_its_last_release_and_says_so() -> None:
+    sick = FakeEngine("10000", sick=("flow",), releases=1)
+    report = await deployer(sick, FakeEngine("9999")).deploy(is_verified=True)
+    assert not report.is_success
+    assert report.parties[0].recovery == "10000 went back to the release of yesterday, which is healthy."
+    assert sick.audit == [
+        "failed: party 10000 is not healthy: flow is down; went back to the release of yesterday, which is healthy"
+    ]
+    assert report.parties[1].sum == 2000.0
+
+
+async def test_a_first_deploy_that_fails_is_left_to_be_looked_at() -> None:
+    sick = FakeEngine("10000", sick=("flow",))
+    report = await deployer(sick).deploy(is_verified=True)
+    assert report.parties[0].recovery == ""
+    assert sick.audit[0].endswith("; left as it is")
+
+
+async def test_what_was_verified_is_kept_as_a_release() -> None:
+    sound = FakeEngine("10000")
+    await deployer(sound).deploy(is_verified=True)
+    assert sound.releases == 1
+    assert sound.audit == ["deployed and verified"]
+
+
+async def test_the_neighbours_are_told_before_a_new_party_starts() -> None:
+    told = Told()
+    new, neighbour = FakeEngine("9998"), FakeEngine("10000")
+    await Deployer([new], told, neighbours=[neighbour]).deploy(is_verified=True)
+    assert ("10000", "knows the new ways, nothing restarted") in told.steps
+    assert not neighbour.is_running
+
+
+async def test_a_place_that_is_locked_keeps_its_parties_and_only_them_from_being_changed() -> None:
+    locked, free = FakeEngine("10000", lock_place="there", is_locked=True), FakeEngine("9999")
+    report = await deployer(locked, free).deploy(is_verified=True)
+    assert str(report.parties[0].error) == "there: somebody is deploying here now"
+    assert report.parties[1].error is None
+    assert not free.is_installed
+    assert free.lock_count == 1

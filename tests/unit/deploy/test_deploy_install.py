@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fedparty.deploy import install
-from fedparty.deploy.bundle import Bundle, compare, read_bundle
+from fedparty.deploy.bundle import Bundle, read_bundle
+from fedparty.deploy.difference import Difference
 from fedparty.deploy.home import Home
 from fedparty.deploy.transport import LocalTransport
 from fedparty.errors import BundleError, DeployError
@@ -23,6 +24,10 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "deployed" / "confs-10000")
 
 
+async def compare(bundle: Bundle, home: Home) -> Difference:
+    return await install.difference_from(LOCAL, bundle, home)
+
+
 async def deploy(folder: Path, home: Home) -> Bundle:
     bundle = read_bundle(folder)
     await install.check_bundle(LOCAL, bundle, home)
@@ -33,7 +38,7 @@ async def deploy(folder: Path, home: Home) -> Bundle:
 
 async def test_a_fresh_home_has_the_bundle_and_private_folders(make_bundle: MakeBundle, home: Home) -> None:
     bundle = await deploy(make_bundle("confs-10000"), home)
-    assert not compare(bundle, home.bundle)
+    assert not await compare(bundle, home)
     assert (home.bundle / "secrets/api-token").stat().st_mode & 0o777 == 0o600
     for folder in (home.path, home.bundle, home.data, home.logs):
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -57,7 +62,7 @@ async def test_live_files_are_replaced_in_the_folder_that_the_proxy_watches(
     await deploy(make_bundle("confs-10000"), home)
     watched = (home.bundle / "proxy/live").stat().st_ino
     changed = {"proxy/live/rds_egress.json": "[]", "proxy/live/cds.json": "[]", "proxy/live/lds.json": "[1]"}
-    difference = compare(read_bundle(make_bundle("new", changed)), home.bundle)
+    difference = await compare(read_bundle(make_bundle("new", changed)), home)
     assert difference.live == ("proxy/live/cds.json", "proxy/live/rds_egress.json", "proxy/live/lds.json")
     assert difference.static == ("manifest.json", "manifest.sig")
     await deploy(home.path.parents[1] / "new", home)
@@ -75,9 +80,9 @@ async def test_a_file_changed_in_the_home_is_healed(make_bundle: MakeBundle, hom
     folder = make_bundle("confs-10000")
     bundle = await deploy(folder, home)
     (home.bundle / "flow/settings.json").write_text("{}")
-    assert compare(bundle, home.bundle).static == ("flow/settings.json",)
+    assert (await compare(bundle, home)).static == ("flow/settings.json",)
     await deploy(folder, home)
-    assert not compare(bundle, home.bundle)
+    assert not await compare(bundle, home)
 
 
 async def test_a_changed_file_is_named_and_nothing_is_installed(make_bundle: MakeBundle, home: Home) -> None:
@@ -112,7 +117,7 @@ async def test_what_an_interrupted_deploy_left_is_replaced(make_bundle: MakeBund
     home.staged.mkdir(parents=True)
     (home.staged / "half").write_text("")
     bundle = await deploy(make_bundle("confs-10000"), home)
-    assert not compare(bundle, home.bundle)
+    assert not await compare(bundle, home)
 
 
 async def test_a_link_in_a_bundle_is_refused(make_bundle: MakeBundle, home: Home) -> None:
@@ -129,24 +134,28 @@ def test_sockets_of_a_short_home_lie_in_it(tmp_path: Path) -> None:
     assert home.short_run == home.run
 
 
-def test_a_long_home_gets_a_private_folder_under_a_short_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_home_gets_a_private_folder_under_a_short_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     home = Home(tmp_path / ("long" * 30) / "confs-10000")
     home.path.mkdir(parents=True)
-    install.make_run_folder(home)
-    install.make_run_folder(home)
+    await install.make_run_folder(LOCAL, home)
+    await install.make_run_folder(LOCAL, home)
     assert home.run.is_symlink()
     assert home.run.resolve().parent == tmp_path
     assert home.run.resolve().stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_under_that_path_that_is_a_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_under_that_path_that_is_a_link_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     home = Home(tmp_path / ("long" * 30) / "confs-10000")
     home.path.mkdir(parents=True)
     home.short_run.symlink_to(tmp_path)
-    with pytest.raises(DeployError, match="is not a folder of this user"):
-        install.make_run_folder(home)
+    with pytest.raises(DeployError, match="folder"):
+        await install.make_run_folder(LOCAL, home)
 
 
 def test_two_homes_have_two_short_folders() -> None:
@@ -173,7 +182,7 @@ def test_only_the_readers_of_a_static_file_start_anew(make_bundle: MakeBundle) -
     changes = {
         "flow/settings.json": {"flow"},
         "proxy/bootstrap.json": {"proxy"},
-        "secrets/api-token": {"flow", "worker"},
+        "secrets/api-token": {"flow"},
         "supervisord.conf": {"supervisord.conf"},
         "proxy/live/cds.json": set(),
         "README.md": set(),

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedparty.config import Federation, load
-from fedparty.deploy.sites import deployed_here, home_of, select
-from fedparty.errors import ConfigurationError, NotAvailableError
+from fedparty.deploy.sites import Machines, Selection, deployed, home_of
+from fedparty.deploy.sites import select as select_by
+from fedparty.errors import ConfigurationError
 
 MakeBundle = Callable[..., Path]
 
@@ -21,6 +22,14 @@ def federation(folder: Path, text: str = "", addresses: str = "127.0.0.1 127.0.0
     conf = folder / "parties.conf"
     conf.write_text(f"party_list=(10000 9999)\nparty_ip_list=({addresses})\n{text}\n")
     return load(conf).federation
+
+
+def select(conf: Federation, targets: list[str], outputs: Path, **how: object) -> Selection:
+    return select_by(conf, targets, Machines(outputs), outputs, **how)
+
+
+def names_of(selection: Selection) -> list[str]:
+    return [engine.name for engine in selection.engines]
 
 
 def test_all_means_every_party_and_the_exchange(tmp_path: Path) -> None:
@@ -42,19 +51,34 @@ def test_an_unknown_party_is_named_with_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_the_engine_is_the_flag_then_the_key_then_docker(tmp_path: Path) -> None:
-    with pytest.raises(NotAvailableError, match="the docker engine comes with a later release") as raised:
-        select(federation(tmp_path), ["all"], OUTPUTS)
-    assert "--engine process" in raised.value.hint
-    assert select(federation(tmp_path, "engine=process"), ["all"], OUTPUTS).engines
-    with pytest.raises(NotAvailableError):
-        select(federation(tmp_path, "engine=process"), ["all"], OUTPUTS, engine="docker")
+    assert names_of(select(federation(tmp_path), ["9999"], OUTPUTS)) == ["docker"]
+    assert names_of(select(federation(tmp_path, "engine=process"), ["9999"], OUTPUTS)) == ["process"]
+    assert names_of(select(federation(tmp_path, "engine=process"), ["9999"], OUTPUTS, engine="docker")) == ["docker"]
 
 
-def test_another_machine_is_refused_by_party_and_address(tmp_path: Path) -> None:
+def test_another_machine_has_containers_only(tmp_path: Path) -> None:
     remote = federation(tmp_path, addresses="127.0.0.1 192.0.2.7")
-    with pytest.raises(NotAvailableError, match=r"party 9999: 192\.0\.2\.7 is another machine"):
+    with pytest.raises(ConfigurationError, match=r"party 9999: 192\.0\.2\.7 is another machine"):
         select(remote, ["all"], OUTPUTS, engine="process")
     assert select(remote, ["10000"], OUTPUTS, engine="process").engines
+    engine = select(remote, ["9999"], OUTPUTS).engines[0]
+    assert not engine.transport.is_local
+    assert str(engine.home.path) == "/data/projects/fedparty/confs-9999"
+
+
+def test_parties_of_one_machine_share_the_way_to_it(tmp_path: Path) -> None:
+    engines = select(federation(tmp_path, addresses="192.0.2.7 192.0.2.7"), ["all"], OUTPUTS).engines
+    assert engines[0].transport is engines[1].transport
+
+
+def test_the_neighbours_of_a_new_party_learn_the_way_to_it(tmp_path: Path) -> None:
+    selection = select(federation(tmp_path, addresses="127.0.0.1 192.0.2.7"), ["9999"], OUTPUTS)
+    assert [engine.party for engine in selection.neighbours] == ["10000"]
+
+
+def test_behind_an_exchange_it_alone_learns_the_way(tmp_path: Path) -> None:
+    selection = select(federation(tmp_path, "exchange_ip=192.0.2.9"), ["9999"], OUTPUTS)
+    assert [engine.party for engine in selection.neighbours] == ["exchange"]
 
 
 def test_a_party_that_its_own_people_deploy_is_left_out_with_a_note(tmp_path: Path) -> None:
@@ -70,25 +94,22 @@ def test_homes_lie_in_process_dir_or_in_the_outputs(tmp_path: Path) -> None:
     assert home_of(chosen.parties[0], tmp_path).path == tmp_path / "homes" / "confs-10000"
 
 
-def test_only_parties_with_a_home_are_deployed_here(tmp_path: Path) -> None:
+def test_only_parties_with_a_home_are_deployed_as_processes(tmp_path: Path) -> None:
     (tmp_path / "deployed" / "confs-9999" / "bundle").mkdir(parents=True)
-    assert [engine.party for engine in deployed_here(federation(tmp_path), tmp_path)] == ["9999"]
+    found = deployed(federation(tmp_path, "engine=process"), Machines(tmp_path), tmp_path)
+    assert [engine.party for engine in found] == ["9999"]
 
 
 def test_what_is_deployed_is_looked_after_by_the_engine_that_runs_it(tmp_path: Path) -> None:
     (tmp_path / "deployed" / "confs-9999" / "bundle").mkdir(parents=True)
-    assert select(federation(tmp_path), ["9999"], tmp_path, is_deployed=True).engines
-    with pytest.raises(NotAvailableError):
-        select(federation(tmp_path), ["9999"], tmp_path)
-    with pytest.raises(NotAvailableError):
-        select(federation(tmp_path), ["10000"], tmp_path, is_deployed=True)
+    assert names_of(select(federation(tmp_path), ["all"], tmp_path, is_deployed=True)) == ["docker", "process"]
+    assert names_of(select(federation(tmp_path), ["9999"], tmp_path)) == ["docker"]
 
 
 def test_what_is_deployed_no_more_has_the_engine_of_its_bundle(tmp_path: Path, make_bundle: MakeBundle) -> None:
     make_bundle("confs-10000")
-    assert select(federation(tmp_path), ["10000"], tmp_path, is_deployed=True).engines
-    with pytest.raises(NotAvailableError):
-        select(federation(tmp_path), ["10000"], tmp_path)
+    assert names_of(select(federation(tmp_path), ["10000"], tmp_path, is_deployed=True)) == ["process"]
+    assert names_of(select(federation(tmp_path), ["10000"], tmp_path)) == ["docker"]
 
 
 def test_a_party_that_was_removed_can_still_be_stopped_where_it_is_deployed(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""The database step of a deploy: a dump, then the migrations, before any service of the new release starts.
+
+Owns the order of the step. The migrations themselves are `fedparty.database`'s, run in a container of the new release
+under the database's own lock; they only ever add, so the release before runs on their result.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from fedparty.deploy import compose
+from fedparty.errors import DeployError
+
+if TYPE_CHECKING:
+    from fedparty.deploy.bundle import Bundle
+    from fedparty.deploy.engine.docker import DockerEngine
+
+DATABASE = "mysql"
+START_TIMEOUT_S = 120.0
+_TIMEOUT_S = 600.0
+_MIGRATE = ("python", "-m", "fedparty", "migrate")
+
+
+async def migrate(engine: DockerEngine, bundle: Bundle) -> None:
+    """Bring the party's database to the schema of the bundle's release.
+
+    Raises
+    ------
+    DeployError
+        The database does not start, cannot be dumped, or the migration failed; the dump's place is named.
+    """
+    owner = await engine.owner
+    if DATABASE in bundle.services:
+        await engine.docker(compose.up(engine.home.bundle, owner, DATABASE), timeout_s=START_TIMEOUT_S)
+        await engine.wait_for(DATABASE, START_TIMEOUT_S)
+    checked = await engine.docker(
+        compose.run_once(engine.home.bundle, owner, "flow", (*_MIGRATE, "--check")), timeout_s=_TIMEOUT_S
+    )
+    found = json.loads(checked.output.splitlines()[-1])
+    if found["current"] is not None and found["current"] >= found["needed"]:
+        return
+    dump = await _dump(engine, bundle, found["current"]) if found["current"] is not None else None
+    done = await engine.docker(
+        compose.run_once(engine.home.bundle, owner, "flow", _MIGRATE), timeout_s=_TIMEOUT_S, is_required=False
+    )
+    if done.code != 0:
+        raise DeployError(
+            f"party {engine.party}: the migration to {found['needed']} failed: {done.last_lines()}",
+            hint=f"The database as it was: {dump} at {engine.transport.place}" if dump else "Nothing was in it before.",
+        )
+
+
+async def _dump(engine: DockerEngine, bundle: Bundle, revision: str) -> str | None:
+    """Keep what is in the database; None where its own people look after it."""
+    if DATABASE not in bundle.services:
+        return None
+    await engine.transport.make_folder(engine.home.backups)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = engine.home.backups / f"{stamp}-revision-{revision}.sql"
+    argv = compose.execute(bundle.containers[DATABASE], ("database", "dump"))
+    await engine.save_output(argv, target, timeout_s=_TIMEOUT_S)
+    return str(target)
