@@ -7,6 +7,8 @@ RUN := $(BIN)/python
 
 # Where the lab lies and what else it is told, e.g. make lab LAB="-c other.conf -o other/"
 LAB ?=
+# What is built and how, e.g. make images IMAGES="all --debian-mirror http://mirror.example.org/debian"
+IMAGES ?=
 PYTEST ?=
 
 .PHONY: lab lab-down stop test check proto bench faults images clean help
@@ -37,9 +39,13 @@ lab-down: $(VENV)/.runtime ## Stop the lab; its data stays.
 
 stop: lab-down
 
-test: $(VENV)/.develop ## Every test tier that this machine can run, each with its time.
-	$(RUN) -m pytest -n 3 tests/unit tests/protocol $(PYTEST)
-	$(RUN) -m pytest -n 2 --dist loadfile -m "not matrix" tests/lab $(PYTEST)
+test: $(VENV)/.develop ## Every test tier that this machine can run, each with its time; as root it installs Docker if need be.
+	@set -e; trap 'sh tests/containers/engine.sh stop' EXIT; \
+	sh tests/containers/engine.sh || echo "engine: the tests that need what is missing say so" >&2; \
+	set -x; \
+	$(RUN) -m pytest -n 3 tests/unit tests/protocol $(PYTEST); \
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not matrix" tests/lab $(PYTEST); \
+	$(RUN) -m pytest -m "not matrix" tests/containers $(PYTEST)
 
 check: $(VENV)/.develop ## Style, types, layers.
 	$(BIN)/ruff check .
@@ -54,11 +60,14 @@ bench: $(VENV)/.develop ## Each figure of the README, beside its peer or limit.
 	@for each in $(filter-out benchmarks/figures.py,$(wildcard benchmarks/*.py)); do $(RUN) $$each || exit 1; done
 
 faults: $(VENV)/.develop ## The whole matrix of what is broken on purpose.
-	$(RUN) -m pytest tests/lab $(PYTEST)
+	@set -e; trap 'sh tests/containers/engine.sh stop' EXIT; sh tests/containers/engine.sh; \
+	set -x; \
+	$(RUN) -m pytest tests/protocol -m matrix $(PYTEST); \
+	$(RUN) -m pytest -n 2 --dist loadfile tests/lab $(PYTEST); \
+	$(RUN) -m pytest tests/containers $(PYTEST)
 
-images:
-	@echo "container images come with the next release; today the services run as local processes: make lab" >&2
-	@exit 1
+images: $(VENV)/.runtime ## The container images, by this machine's Docker.
+	$(RUN) deploy.py images build $(IMAGES)
 
 clean: ## Remove what tools left behind; not the lab, not .venv.
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,79 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import secrets
-import select
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from available import require
+from capture import Capture
 from laboratory import Laboratory, laboratory
-
-ETHERNET_ALL = 0x0003
-"""ETH_P_ALL, linux/if_ether.h."""
-
-
-class Capture:
-    """Every byte that crosses the loopback interface while it is entered (packet(7))."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ALL))
-        self._socket.bind(("lo", 0))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024**2)
-        self._wake, self._end = os.pipe()
-        self._thread = threading.Thread(target=self._take)
-        self.packets: list[bytes] = []
-
-    def _take(self) -> None:
-        while True:
-            ready, _, _ = select.select([self._socket, self._wake], [], [])
-            if self._socket in ready:
-                self.packets.append(self._socket.recv(1 << 17))
-            elif self._wake in ready:
-                return
-
-    def __enter__(self) -> Capture:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        os.write(self._end, b"x")
-        self._thread.join()
-        self._socket.close()
-        os.close(self._wake)
-        os.close(self._end)
-
-    def to_port(self, port: int) -> bytes:
-        """Return the TCP bytes that went to a port (20 bytes IPv4 header and more, RFC 791; RFC 9293)."""
-        found = []
-        for packet in self.packets:
-            ip = packet[14:]
-            if len(ip) < 40 or ip[0] >> 4 != 4 or ip[9] != socket.IPPROTO_TCP:
-                continue
-            tcp = ip[(ip[0] & 15) * 4 :]
-            if int.from_bytes(tcp[2:4], "big") == port:
-                found.append(tcp[(tcp[12] >> 4) * 4 :])
-        return b"".join(found)
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
-    with contextlib.suppress(PermissionError):
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
-        with laboratory(tmp_path_factory.mktemp("lab"), layout="together") as lab:
-            lab.up("--no-verify")
-            yield lab
-        return
-    if os.environ.get("CI"):
-        pytest.fail("capturing packets takes CAP_NET_RAW: run CI as root")
-    pytest.skip("capturing packets takes CAP_NET_RAW: run as root")
+    require("capture")
+    with laboratory(tmp_path_factory.mktemp("lab"), layout="together") as lab:
+        lab.up("--no-verify")
+        yield lab
 
 
 def submit(lab: Laboratory, name: str) -> str:
