@@ -55,7 +55,7 @@ def restore(party: str, file: Path, conf: Path, outputs: Path, engine: str | Non
     """
     where = Where(conf, outputs, engine, is_host_key_accepted)
     _with_party(where, party, lambda found, tell: backups.restore(found, file, tell))
-    report: Report = where.run([party], lambda deployer: deployer.deploy(is_verified=True))
+    report: Report = where.run([party], lambda deployer: deployer.deploy(is_verified=True), is_remembered=True)
     console.show(report)
     return 0 if report.is_success else 1
 

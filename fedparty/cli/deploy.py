@@ -25,6 +25,7 @@ from fedparty.deploy.bundle import PROXY
 from fedparty.deploy.commands import TOY_EXAMPLE
 from fedparty.deploy.deployer import Deployer
 from fedparty.deploy.engine import Engine
+from fedparty.deploy.remembered import forget
 from fedparty.deploy.report import Progress, Report
 from fedparty.deploy.sites import ALL, Machines, Selection, select
 
@@ -79,12 +80,17 @@ def deploy(
     if is_dry:
         return _finish(where, where.run(asked, lambda deployer: deployer.plan()))
     if is_deleted:
-        return _finish(where, where.run(asked, lambda deployer: deployer.delete(is_purged=is_purged)))
-    return _finish(
-        where,
-        where.run(asked, lambda deployer: deployer.deploy(is_verified=not is_unverified, timeout_s=timeout_s)),
-        is_running=True,
+        report = where.run(asked, lambda deployer: deployer.delete(is_purged=is_purged))
+        for result in report.parties:
+            if is_purged and result.error is None:
+                forget(outputs, result.party)
+        return _finish(where, report)
+    report = where.run(
+        asked,
+        lambda deployer: deployer.deploy(is_verified=not is_unverified, timeout_s=timeout_s),
+        is_remembered=True,
     )
+    return _finish(where, report, is_running=True)
 
 
 @click.command()
@@ -166,9 +172,23 @@ class Where:
             is_left_over_meant=self.is_left_over_meant,
         )
 
-    def run(self, targets: Sequence[str], action: Callable[[Deployer], Coroutine[Any, Any, Report]]) -> Report:
-        """Do something to the asked parties while its progress is shown."""
+    def run(
+        self,
+        targets: Sequence[str],
+        action: Callable[[Deployer], Coroutine[Any, Any, Report]],
+        *,
+        is_remembered: bool = False,
+    ) -> Report:
+        """Do something to the asked parties while its progress is shown.
+
+        Parameters
+        ----------
+        is_remembered
+            It may put parties on machines that are to be remembered.
+        """
         selection = self.select(targets)
+        if is_remembered:
+            selection.remember(self.outputs)
 
         async def act(shown: Progress) -> Report:
             deployer = Deployer(selection.engines, shown, notes=selection.notes, neighbours=selection.neighbours)

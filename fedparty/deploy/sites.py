@@ -6,7 +6,7 @@ Owns the way from a parties.conf and the words of the command line to engines. D
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from fedparty.deploy.bundle import read_bundle
 from fedparty.deploy.engine import DockerEngine, Engine, ProcessEngine
 from fedparty.deploy.home import Home
 from fedparty.deploy.images.local import LocalImages
+from fedparty.deploy.remembered import Remembered, remember, remembered
 from fedparty.deploy.supply import Supply
 from fedparty.deploy.transport import LocalTransport, Transport, open_transport
 from fedparty.errors import BundleError, ConfigurationError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fedparty.deploy.transport.prompt import Prompt
 
 ALL = "all"
+Member = Party | Exchange | Remembered
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,24 @@ class Selection:
     ----------
     neighbours
         Parties that were not asked for, and whose ways to the asked ones may have to change.
+    in_containers
+        Those of the asked parties that the docker engine runs.
     """
 
     engines: tuple[Engine, ...]
+    machines: Machines = field(repr=False)
     notes: tuple[str, ...] = ()
     neighbours: tuple[Engine, ...] = ()
-    machines: Machines | None = field(default=None, repr=False)
+    in_containers: tuple[Party | Exchange, ...] = ()
+
+    def remember(self, outputs: Path) -> None:
+        """Remember where the asked parties are deployed: whatever parties.conf says later, they can be removed."""
+        for member in self.in_containers:
+            remember(outputs, member)
 
     async def close(self) -> None:
         """Let go of every machine."""
-        if self.machines:
-            await self.machines.close()
+        await self.machines.close()
 
 
 class Machines:
@@ -69,7 +78,7 @@ class Machines:
         self._supply = Supply(LocalImages())
         self._transports: dict[tuple[object, ...], Transport] = {}
 
-    def engine(self, machine: Party | Exchange, chosen: str) -> Engine:
+    def engine(self, machine: Member, chosen: str) -> Engine:
         """Return the engine of a party, or of the exchange, by the engine's name.
 
         Raises
@@ -135,7 +144,7 @@ def select(
         engine.
     """
     members = _members(federation)
-    left_over = _left_over(members, outputs)
+    left_over = _left_over(members, machines, outputs)
     known = [*members, *(left_over if is_deployed else ())]
     _require_known(targets, known)
     everything = known if is_left_over_meant else list(members)
@@ -143,24 +152,21 @@ def select(
     manual = [name for name in asked if name in members and members[name].managed == "manual"]
     if asked == manual:
         raise _not_managed(manual, outputs)
-    engines: dict[str, Engine] = {
-        name: ProcessEngine(LocalTransport(), name, outputs / f"confs-{name}", home) for name, home in left_over.items()
-    }
+    engines = dict(left_over)
     for name in (name for name in asked if name in members and name not in manual):
         chosen = engine or _engine_of(members[name], outputs, is_deployed=is_deployed)
         engines[name] = machines.engine(members[name], chosen)
     others = [name for name in members if name not in asked]
-    running = [name for name, home in left_over.items() if name not in asked and processes.of_home(home.path)]
+    # An exchange alone knows the ways between all parties.
+    knowing = [name for name in others if name == EXCHANGE or not federation.exchange]
     return Selection(
         tuple(engines[name] for name in asked if name not in manual),
-        tuple(_notes(manual, others, running)),
-        # An exchange alone knows the ways between all parties.
-        tuple(
-            _neighbours(
-                members, [name for name in others if name == EXCHANGE or not federation.exchange], machines, outputs
-            )
-        ),
         machines,
+        notes=(*_notes(manual, others), *_notes_of(each for name, each in left_over.items() if name not in asked)),
+        neighbours=tuple(_neighbours(members, knowing, machines, outputs)),
+        in_containers=tuple(
+            members[name] for name in asked if name in members and isinstance(engines.get(name), DockerEngine)
+        ),
     )
 
 
@@ -207,21 +213,25 @@ def _engine_of(machine: Party | Exchange, outputs: Path, *, is_deployed: bool) -
         return machine.engine
 
 
-def home_of(machine: Party | Exchange, outputs: Path) -> Home:
+def home_of(machine: Member, outputs: Path) -> Home:
     """Return where the process engine deploys a party."""
     folder = machine.process_dir or outputs / "deployed"
     return Home(folder.resolve() / f"confs-{machine.id}")
 
 
-def docker_home(machine: Party | Exchange) -> Home:
+def docker_home(machine: Member) -> Home:
     """Return where the docker engine deploys a party, on its machine."""
     return Home(Path(machine.directory) / f"confs-{machine.id}")
 
 
-def _left_over(members: Mapping[str, Party | Exchange], outputs: Path) -> dict[str, Home]:
-    """Return the homes in the output folder whose parties are not in parties.conf any more."""
-    found = {path.name.removeprefix("confs-"): Home(path.resolve()) for path in (outputs / "deployed").glob("confs-*")}
-    return {name: home for name, home in sorted(found.items()) if name not in members and home.bundle.is_dir()}
+def _left_over(members: Mapping[str, Party | Exchange], machines: Machines, outputs: Path) -> dict[str, Engine]:
+    """Return engines for what was deployed and is not in parties.conf any more."""
+    found: dict[str, Engine] = {each.id: machines.engine(each, DockerEngine.name) for each in remembered(outputs)}
+    for path in sorted((outputs / "deployed").glob("confs-*")):
+        home, name = Home(path.resolve()), path.name.removeprefix("confs-")
+        if home.bundle.is_dir():
+            found[name] = ProcessEngine(LocalTransport(), name, outputs / path.name, home)
+    return {name: engine for name, engine in found.items() if name not in members}
 
 
 def _not_managed(manual: Sequence[str], outputs: Path) -> ConfigurationError:
@@ -232,10 +242,23 @@ def _not_managed(manual: Sequence[str], outputs: Path) -> ConfigurationError:
     )
 
 
-def _notes(manual: Sequence[str], others: Sequence[str], left_over: Sequence[str]) -> list[str]:
-    notes = [f"{name} is managed=manual: its own people look after it." for name in manual]
-    notes += [f"Not asked: {', '.join(others)}."] if others else []
-    return notes + [
-        f"{name} is not in parties.conf any more and still runs here; to stop it: python deploy.py {name} --delete"
-        for name in left_over
-    ]
+def _notes(manual: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+    for name in manual:
+        yield f"{name} is managed=manual: its own people look after it."
+    if others:
+        yield f"Not asked: {', '.join(others)}."
+
+
+def _notes_of(left_over: Iterable[Engine]) -> Iterator[str]:
+    """Say what may still run though parties.conf does not know it any more."""
+    for engine in left_over:
+        if isinstance(engine, DockerEngine):
+            yield (
+                f"{engine.party} is not in parties.conf any more and was deployed at {engine.transport.place}; "
+                f"to remove it: python deploy.py {engine.party} --delete --purge"
+            )
+        elif processes.of_home(engine.home.path):
+            yield (
+                f"{engine.party} is not in parties.conf any more and still runs here; "
+                f"to stop it: python deploy.py {engine.party} --delete"
+            )

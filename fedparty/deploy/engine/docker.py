@@ -80,7 +80,10 @@ class DockerEngine:
     @property
     def rest_url(self) -> str | None:
         """See `Engine.rest_url`."""
-        return self.bundle().rest_url
+        try:
+            return self.bundle().rest_url
+        except BundleError:
+            return None
 
     @property
     def services(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedparty.config import Federation, load
+from fedparty.deploy.remembered import forget
 from fedparty.deploy.sites import Machines, Selection, deployed, home_of
 from fedparty.deploy.sites import select as select_by
 from fedparty.errors import ConfigurationError
@@ -143,3 +144,26 @@ def test_asking_for_nothing_but_what_its_own_people_deploy_is_an_error(tmp_path:
     with pytest.raises(ConfigurationError, match="9999: managed=manual") as raised:
         select(federation(tmp_path, "[9999]\nmanaged=manual"), ["9999"], OUTPUTS, engine="process")
     assert "outputs/confs-9999.tar.gz" in raised.value.hint
+
+
+def test_containers_of_a_removed_party_can_still_be_removed(tmp_path: Path) -> None:
+    before = federation(tmp_path, addresses="127.0.0.1 192.0.2.7")
+    select(before, ["all"], tmp_path).remember(tmp_path)
+    after = tmp_path / "after"
+    after.mkdir()
+    (after / "parties.conf").write_text("party_list=(10000)\nparty_ip_list=(127.0.0.1)\n")
+    conf = load(after / "parties.conf").federation
+    assert "9999 is not in parties.conf any more and was deployed at" in select(conf, ["all"], tmp_path).notes[0]
+    (engine,) = select(conf, ["9999"], tmp_path, is_deployed=True).engines
+    assert (engine.name, str(engine.home.path)) == ("docker", "/data/projects/fedparty/confs-9999")
+    assert "192.0.2.7" in engine.transport.place
+    forget(tmp_path, "9999")
+    assert select(conf, ["all"], tmp_path).notes == ()
+
+
+def test_a_damaged_memory_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "parties" / "9998" / "machine.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    with pytest.raises(ConfigurationError, match=r"machine\.json: cannot be read"):
+        select(federation(tmp_path), ["all"], tmp_path)
