@@ -294,6 +294,13 @@ class _StrictConnection(aiomysql.Connection):  # type: ignore[misc]
         if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
             raise pymysql.OperationalError(CR.CR_SSL_CONNECTION_ERROR, "the server offers no TLS")
 
+    async def ensure_closed(self) -> None:
+        """Say good-bye and close; aiomysql leaves the connection open where nobody is there to hear it."""
+        try:
+            await super().ensure_closed()
+        finally:
+            self.close()
+
 
 def _connect_socket(path: str) -> socket.socket:
     """Connect to a Unix socket; PyMySQL's own way leaves one open that cannot be connected."""
