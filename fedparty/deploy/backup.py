@@ -15,6 +15,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +31,8 @@ from fedparty.errors import BundleError, DeployError
 _TIMEOUT_S = 3600.0
 _FORMAT = 1
 _ABOUT = "about.json"
-_PACK = 'cd "$1" && find . -mindepth 1 -maxdepth 1 -print0 | tar --null --files-from=- -cf -'
-"""Without the folder itself: a volume's root is Docker's."""
+_PACK = 'cd "$1" && find . -mindepth 1 -maxdepth 1 -print0 | { tar --null --files-from=- -cf - || [ $? -eq 1 ]; }'
+"""Without the folder itself: a volume's root is Docker's. tar ends with 1 where a file changed while it was read."""
 
 Tell = Callable[[str], None]
 
@@ -120,22 +121,27 @@ async def restore(engine: DockerEngine, file: Path, tell: Tell) -> None:
             await engine.install(tell)
             await _put_data_back(engine, bundle, folder, tell)
         except BaseException:
-            await engine.remove_containers()
-            await engine.remove_volumes()  # there were none: the next try begins where this one did
+            with suppress(DeployError):  # the first error counts; the next try names what is left
+                await engine.remove_containers()
+                await engine.remove_volumes()  # there were none: the next try begins where this one did
+            with suppress(DeployError):
+                await engine.transport.remove(folder)
             raise
-        finally:
-            await engine.transport.remove(folder)
+        await engine.transport.remove(folder)
         await engine.record(f"restored from {file.name} of {about.created}")
 
 
 async def _unpack(engine: DockerEngine, file: Path, folder: Path) -> None:
     archive = engine.home.path / ".restore.tar.gz"
     await engine.transport.send_file(file, archive, on_progress=None)
-    await engine.transport.make_folder(folder)
-    command = Command(("tar", "-C", str(folder), "-xzf", str(archive)))
-    unpacked = await engine.transport.run(command, timeout_s=_TIMEOUT_S)
-    await engine.transport.remove(archive)
-    unpacked.require(f"party {engine.party}: the backup cannot be unpacked at {engine.transport.place}")
+    try:
+        await engine.transport.remove(folder)  # of a try before
+        await engine.transport.make_folder(folder)
+        command = Command(("tar", "-C", str(folder), "-xzf", str(archive)))
+        unpacked = await engine.transport.run(command, timeout_s=_TIMEOUT_S)
+        unpacked.require(f"party {engine.party}: the backup cannot be unpacked at {engine.transport.place}")
+    finally:
+        await engine.transport.remove(archive)
 
 
 async def _put_keys_back(engine: DockerEngine, bundle: Bundle, folder: Path) -> None:

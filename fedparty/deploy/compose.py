@@ -126,8 +126,8 @@ def inspect(containers: Iterable[str]) -> tuple[str, ...]:
 
 def logs(container: str, lines: int, *, follow: bool) -> tuple[str, ...]:
     """Show the end of a container's log, both streams in their order."""
-    command = f"exec docker logs --tail {lines} {'--follow ' if follow else ''}{container} 2>&1"
-    return ("sh", "-c", command)
+    followed = ("--follow",) if follow else ()
+    return ("sh", "-c", 'exec docker logs "$@" 2>&1', "sh", "--tail", str(lines), *followed, container)
 
 
 def identities(images: Iterable[str]) -> tuple[str, ...]:

@@ -141,12 +141,12 @@ class Deployer:
 
     async def _gone_back(self, engine: Engine, failed: PartyResult, timeout_s: float) -> PartyResult:
         """Return the failed result with what became of the release before."""
-        recovery = await engine.roll_back(timeout_s)
-        await engine.record(f"failed: {failed.error and failed.error.message}; {recovery or 'left as it is'}")
-        if recovery is None:
-            return failed
-        self._progress.step(engine.party, recovery)
-        return replace(failed, recovery=f"{engine.party} {recovery}.")
+        recovery = await _told(engine.roll_back(timeout_s), "could not go back to the release before")
+        record = engine.record(f"failed: {failed.error and failed.error.message}; {recovery or 'left as it is'}")
+        said = [text for text in (recovery, await _told(record, "could not write its audit log")) if text]
+        for text in said:
+            self._progress.step(engine.party, text)
+        return replace(failed, recovery="\n".join(f"{engine.party} {text}." for text in said))
 
     async def _verify_running(self, engine: Engine) -> PartyResult:
         return await self._verified_alone(engine, _result(engine, await engine.states()))
@@ -238,6 +238,16 @@ class Deployer:
 
             await asyncio.gather(*map(hold, places.values()))
             yield refused
+
+
+async def _told(step: Awaitable[str | None], failure: str) -> str | None:
+    """Return what a step tells, or why it failed: the error before it is the one that counts."""
+    try:
+        return await step
+    except FedpartyError as exc:
+        return f"{failure}: {exc.message}"
+    except OSError as exc:
+        return f"{failure}: {exc}"
 
 
 def _result(engine: Engine, services: tuple[ServiceState, ...]) -> PartyResult:

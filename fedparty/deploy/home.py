@@ -73,12 +73,6 @@ class Home:
         return self.path / "audit.jsonl"
 
     @property
-    def contents(self) -> tuple[Path, ...]:
-        """All that a deploy makes in a home: everything but the keys that a party put there itself."""
-        folders = (self.bundle, self.staged, self.data, self.logs, self.run, self.releases, self.backups)
-        return (*folders, self.audit, self.started, self.pinned_fingerprint)
-
-    @property
     def started(self) -> Path:
         """What each program was last started with: digests, JSON."""
         return self.path / "started.json"

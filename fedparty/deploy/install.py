@@ -127,8 +127,9 @@ async def empty_home(transport: Transport, home: Home) -> None:
     if not await transport.listing(home.keys):
         await transport.remove(home.path)
         return
-    for path in home.contents:
-        await transport.remove(path)
+    others = ("-mindepth", "1", "-maxdepth", "1", "!", "-name", home.keys.name)
+    command = Command(("find", str(home.path), *others, "-exec", "rm", "-rf", "--", "{}", "+"))
+    (await transport.run(command)).require(f"{transport.place}: {home.path}")
 
 
 async def make_run_folder(transport: Transport, home: Home) -> None:

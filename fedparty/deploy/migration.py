@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fedparty.deploy import compose
+from fedparty.deploy.transport import Completed
 from fedparty.errors import DeployError
 
 if TYPE_CHECKING:
@@ -38,18 +39,27 @@ async def migrate(engine: DockerEngine, bundle: Bundle) -> None:
     checked = await engine.docker(
         compose.run_once(engine.home.bundle, owner, "flow", (*_MIGRATE, "--check")), timeout_s=_TIMEOUT_S
     )
-    found = json.loads(checked.output.splitlines()[-1])
-    if found["current"] is not None and found["current"] >= found["needed"]:
+    current, needed = _revisions(checked)
+    if current is not None and current >= needed:
         return
-    dump = await _dump(engine, bundle, found["current"]) if found["current"] is not None else None
+    dump = await _dump(engine, bundle, current) if current is not None else None
     done = await engine.docker(
         compose.run_once(engine.home.bundle, owner, "flow", _MIGRATE), timeout_s=_TIMEOUT_S, is_required=False
     )
     if done.code != 0:
         raise DeployError(
-            f"party {engine.party}: the migration to {found['needed']} failed: {done.last_lines()}",
+            f"party {engine.party}: the migration to {needed} failed: {done.last_lines()}",
             hint=f"The database as it was: {dump} at {engine.transport.place}" if dump else "Nothing was in it before.",
         )
+
+
+def _revisions(checked: Completed) -> tuple[str | None, str]:
+    """Return the revision that the database is at, and the one that the release needs."""
+    try:
+        found = json.loads(checked.output.splitlines()[-1])
+        return found["current"], found["needed"]
+    except (IndexError, ValueError, KeyError, TypeError) as exc:
+        raise DeployError(f"the database's revision was not told: {checked.last_lines() or 'no answer'}") from exc
 
 
 async def _dump(engine: DockerEngine, bundle: Bundle, revision: str) -> str | None:

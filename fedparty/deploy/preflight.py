@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from fedparty.deploy import compose
 from fedparty.deploy.commands import Command
@@ -22,8 +23,11 @@ _ROOTS_CONTAINERS = Owner(10001, 10001)
 """As whom containers run where root deploys: never as root."""
 
 _SPARE_BYTES = 512 << 20
-_OLDEST_COMPOSE = 2
+_OLDEST_COMPOSE = (2, 19)
+"""The first with ``--progress`` for every command."""
+
 _LISTENING = "0A"
+_MAPPED = ("name=rootless", "name=userns")
 _GET_DOCKER = "curl -fsSL https://get.docker.com | sudo sh"
 _GET_COMPOSE = (
     "sudo apt-get install docker-compose-plugin (Docker's packages) or docker-compose-v2 (Ubuntu's); "
@@ -57,7 +61,7 @@ async def look_at_docker(transport: Transport) -> DockerFacts:
     Raises
     ------
     DeployError
-        There is none, it does not run, this user may not use it, or it has no Compose v2.
+        There is none, it does not run, this user may not use it, it maps users, or its Compose is too old.
     """
     found = await _run(transport, Command(("sh", "-c", "id -u; id -g; command -v docker")))
     words = found.output.split()
@@ -66,12 +70,19 @@ async def look_at_docker(transport: Transport) -> DockerFacts:
     uid, gid = int(words[0]), int(words[1])
     told, is_root_needed = await _ask_engine(transport)
     version = await _run(transport, Command(compose.COMPOSE_VERSION))
-    major = re.match(r"v?(\d+)", version.output.strip())
-    if version.code != 0 or not major:
+    release = re.match(r"v?(\d+)\.(\d+)", version.output.strip())
+    if version.code != 0 or not release:
         raise DeployError(f"{transport.place}: Docker has no Compose v2", hint=f"There: {_GET_COMPOSE}")
-    if int(major[1]) < _OLDEST_COMPOSE:
+    if (int(release[1]), int(release[2])) < _OLDEST_COMPOSE:
+        oldest = ".".join(map(str, _OLDEST_COMPOSE))
         raise DeployError(
-            f"{transport.place}: Compose {version.output.strip()} is too old", hint=f"There: {_GET_COMPOSE}"
+            f"{transport.place}: Compose {version.output.strip()} is too old; {oldest} or a later one is needed",
+            hint=f"There: {_GET_COMPOSE}",
+        )
+    if any(option.startswith(_MAPPED) for option in told.get("SecurityOptions") or ()):
+        raise DeployError(
+            f"{transport.place}: Docker gives containers other users than the machine's (rootless, or userns-remap)",
+            hint="Use one that does not: the services read files that belong to the user who deploys, and nobody else.",
         )
     owner = Owner(uid, gid) if uid else _ROOTS_CONTAINERS
     folder = PurePosixPath(told["DockerRootDir"])
@@ -110,7 +121,7 @@ def _parse_listening(lines: Iterable[str]) -> Iterable[int]:
             yield int(words[1].rpartition(":")[2], 16)
 
 
-async def _ask_engine(transport: Transport) -> tuple[dict[str, str], bool]:
+async def _ask_engine(transport: Transport) -> tuple[dict[str, Any], bool]:
     """Return what the engine says of itself, and whether only root is told."""
     told = await _run(transport, Command(compose.ENGINE_FACTS))
     is_root_needed = _is_forbidden(told)
@@ -129,10 +140,10 @@ def _is_forbidden(told: Completed) -> bool:
     return "permission denied" in (told.output + told.errors).lower()
 
 
-def _parse_facts(told: Completed) -> dict[str, str] | None:
+def _parse_facts(told: Completed) -> dict[str, Any] | None:
     """Return the engine's own facts; without an engine the client answers too, with the errors among them."""
     try:
-        facts: dict[str, str] = json.loads(told.output)
+        facts: dict[str, Any] = json.loads(told.output)
     except ValueError:
         return None
     return facts if facts.get("ServerVersion") else None

@@ -16,6 +16,7 @@ from pathlib import Path
 from fedparty.deploy.commands import Command
 from fedparty.deploy.home import Home
 from fedparty.deploy.transport import Transport
+from fedparty.pki.readers import live_rank
 
 _KEPT = 3
 _TRUST = ("ca/live/crl.pem", "proxy/live/sds_trust.json")
@@ -32,7 +33,7 @@ async def keep(transport: Transport, home: Home, images: Mapping[str, str]) -> s
     """
     if not await _is_first(transport, home) and not await differs_from_newest(transport, home, images):
         return (await _names(transport, home))[-1]
-    name = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    name = _name_after(await newest_release(transport, home))
     await transport.make_folder(home.releases)
     await transport.write(_images_file(home, name), json.dumps(dict(images), sort_keys=True).encode())
     await _copy(transport, home.bundle, home.releases / name)
@@ -72,7 +73,8 @@ async def take_back(transport: Transport, home: Home) -> str:
     placed = await transport.listing(home.bundle) or {}
     await transport.remove(home.staged)
     await _copy(transport, home.releases / name, home.staged)
-    back = sorted(path for path, state in kept.items() if placed.get(path) != state and path not in _TRUST)
+    differing = (path for path, state in kept.items() if placed.get(path) != state and path not in _TRUST)
+    back = sorted(differing, key=live_rank)  # a proxy that runs on follows them one by one
     await transport.replace(home.staged, home.bundle, back)
     for path in placed.keys() - kept.keys():
         await transport.remove(home.bundle / path)
@@ -88,6 +90,12 @@ async def update_newest(transport: Transport, home: Home, names: Sequence[str]) 
         source, target = str(home.bundle / name), str(home.releases / newest / name)
         command = Command(("cp", "-p", source, target))
         (await transport.run(command)).require(f"{transport.place}: {target}")
+
+
+def _name_after(newest: str | None) -> str:
+    """Return the name of a copy made now, which sorts last: whoever made the newest one may have had a faster clock."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return now if newest is None or now > newest else f"{newest}+"
 
 
 async def _is_first(transport: Transport, home: Home) -> bool:

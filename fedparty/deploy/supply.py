@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -80,9 +80,14 @@ class Supply:
         self._archives: dict[tuple[str, ...], asyncio.Task[Path]] = {}
 
     async def find_missing(
-        self, transport: Transport, names: Sequence[str], *, is_pulled: bool, is_root_needed: bool
+        self, transport: Transport, names: Sequence[str], *, pulled: Collection[str], is_root_needed: bool
     ) -> Missing:
         """Return which of the images a machine lacks, or has in another build than the operator.
+
+        Parameters
+        ----------
+        pulled
+            Those that a registry has.
 
         Raises
         ------
@@ -97,9 +102,9 @@ class Supply:
         named = {name: identity for name, identity in differing.items() if identity in there.values()}
         sent = {name: identity for name, identity in differing.items() if name not in named}
         absent = tuple(name for name in names if name not in there and name not in differing)
-        if absent and not is_pulled:
+        if nowhere := [name for name in absent if name not in pulled]:
             raise DeployError(
-                f"{transport.place}: there is no image {', '.join(absent)}, neither there nor on this machine",
+                f"{transport.place}: there is no image {', '.join(nowhere)}, neither there nor on this machine",
                 hint="Make the images: make images (or python deploy.py images load FILE); see tag in parties.conf.",
             )
         return Missing(absent, named, sent)

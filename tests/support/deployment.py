@@ -45,16 +45,19 @@ class Deployment:
     places
         Which machine each party, and the exchange, is on; the guest first.
     options
-        Further keys of parties.conf.
+        Further keys of parties.conf; None: not even the one that the tests give.
     sections
         Keys of one party alone.
+    further_environment
+        Variables for the programs.
     """
 
     folder: Path
     machines: Machines
     places: dict[str, Machine]
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str | None] = field(default_factory=dict)
     sections: dict[str, dict[str, str]] = field(default_factory=dict)
+    further_environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def outputs(self) -> Path:
@@ -67,20 +70,22 @@ class Deployment:
     @property
     def environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("FEDPARTY_", "SSH_"))}
-        return kept | {"HOME": str(self.machines.home), "COLUMNS": "200"}
+        return kept | {"HOME": str(self.machines.home), "COLUMNS": "200"} | self.further_environment
 
     @property
-    def _where(self) -> list[str]:
+    def where(self) -> list[str]:
+        """The words that tell a program where parties.conf and outputs/ are."""
         return ["-c", str(self.folder / "parties.conf"), "-o", str(self.outputs)]
 
     def write_configuration(self) -> None:
         """Write parties.conf."""
         addresses = " ".join(self.places[party].address for party in self.parties)
-        common = {"user": "root", "ssh_key": str(self.machines.key), "dir": FOLDER, "tag": TAG} | self.options
+        common: dict[str, str | None] = {"user": "root", "ssh_key": str(self.machines.key), "dir": FOLDER, "tag": TAG}
+        common |= self.options
         lines = [f"partylist=({' '.join(self.parties)})", f"partyiplist=({addresses})"]
         if EXCHANGE in self.places:
             lines.append(f"exchangeip={self.places[EXCHANGE].address}")
-        lines += [f"{key}={value}" for key, value in common.items()]
+        lines += [f"{key}={value}" for key, value in common.items() if value is not None]
         for party, keys in self.sections.items():
             lines += [f"[{party}]", *(f"{key}={value}" for key, value in keys.items())]
         (self.folder / "parties.conf").write_text("\n".join(lines) + "\n")
@@ -101,12 +106,12 @@ class Deployment:
     def generate(self) -> None:
         """Write parties.conf and the bundles."""
         self.write_configuration()
-        done = self.run("generate_config.py", *self._where)
+        done = self.run("generate_config.py", *self.where)
         assert done.returncode == 0, done.stdout
 
     def deploy_command(self, *words: str) -> list[str]:
         accepted = [] if "--strict" in words else ["--accept-host-key"]
-        return ["deploy.py", *(word for word in words if word != "--strict"), *accepted, *self._where]
+        return ["deploy.py", *(word for word in words if word != "--strict"), *accepted, *self.where]
 
     def deploy(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """Run deploy.py; machines met for the first time are believed, unless ``--strict`` is among the words."""
@@ -124,8 +129,12 @@ class Deployment:
             text=True,
         )
 
+    def images(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run ``deploy.py images``."""
+        return self.run("deploy.py", "images", *words, *self.where[:2], timeout_s=600)
+
     def pki(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.run("-m", "fedparty", "pki", *words, *self._where)
+        return self.run("-m", "fedparty", "pki", *words, *self.where)
 
     def up(self, *words: str) -> None:
         """Generate, start and verify."""

@@ -72,7 +72,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program; stdout and stderr come back as one text."""
         done = subprocess.run(
-            ["docker", "exec", "--user", user, self.name, *argv],
+            [*self._as(user), *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -89,12 +89,16 @@ class Machine:
     def popen(self, *argv: str) -> subprocess.Popen[str]:
         """Start a program and leave it running; read its lines from ``stdout``."""
         return subprocess.Popen(
-            ["docker", "exec", self.name, *argv],
+            [*self._as("root"), *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def _as(self, user: str) -> tuple[str, ...]:
+        """Return what goes before a program's name, so that it runs on the machine."""
+        return ("docker", "exec", "--user", user, self.name)
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Return what the machine's engine knows of a container."""
@@ -237,6 +241,16 @@ class Machine:
             self.run("mv", f"{path}.away", path)
 
 
+class ThisMachine(Machine):
+    """The machine that the tests run on, and its engine, which is others', too: it can be asked, not hurt."""
+
+    def __init__(self) -> None:
+        super().__init__("this machine", "127.0.0.1")
+
+    def _as(self, user: str) -> tuple[str, ...]:
+        return ()
+
+
 @dataclass
 class Machines(Sequence[Machine]):
     """The machines of a session and what a deployer needs to reach them.
@@ -269,6 +283,11 @@ class Machines(Sequence[Machine]):
     def bridge(self) -> str:
         """The outer machine's interface that sees all that goes between them."""
         return f"br-{outer('network', 'inspect', '--format', '{{.Id}}', NETWORK)[:12]}"
+
+    @property
+    def gateway(self) -> str:
+        """The outer machine's address in the machines' network."""
+        return outer("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK)
 
     def for_each(self, action: Callable[[Machine], object]) -> None:
         """Do something to all of them at once."""

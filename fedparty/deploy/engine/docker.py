@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -93,15 +93,9 @@ class DockerEngine:
         except BundleError:
             return ()
 
-    @contextlib.asynccontextmanager
-    async def _locked(self) -> AsyncIterator[None]:
-        await self.transport.make_folder(self.home.path.parent)
-        async with self.transport.lock(self.home.path.parent):
-            yield
-
     def lock(self) -> AbstractAsyncContextManager[None]:
         """See `Engine.lock`."""
-        return self._locked()
+        return self.transport.lock(self.home.path.parent)
 
     async def check(self) -> None:
         """See `Engine.check`. Every look at the machine that can wait for another one runs beside it."""
@@ -114,7 +108,7 @@ class DockerEngine:
             preflight.check_disk(self.transport, self.home.path, 0),
         )
         self._missing = await self._supply.find_missing(
-            self.transport, self._images(bundle), is_pulled=_is_pulled(bundle), is_root_needed=facts.is_root_needed
+            self.transport, self._images(bundle), pulled=_pulled(bundle), is_root_needed=facts.is_root_needed
         )
         room = 2 * await asyncio.to_thread(self._supply.size, self._missing)  # the archive, then the images
         await preflight.check_disk(self.transport, facts.folder, room)
@@ -250,13 +244,17 @@ class DockerEngine:
             return None
         facts = await self._look()
         name = await releases.take_back(self.transport, self.home)
-        for image, identity in (await releases.images_of(self.transport, self.home, name)).items():
-            await self.docker(("docker", "tag", identity, image), is_required=False)  # one that was pruned is not there
+        lost = [
+            image
+            for image, identity in (await releases.images_of(self.transport, self.home, name)).items()
+            if (await self.docker(("docker", "tag", identity, image), is_required=False)).code != 0
+        ]
         await self.docker(compose.up(self.home.bundle, facts.owner), timeout_s=_UP_TIMEOUT_S)
         states = await self.wait(timeout_s, lambda _: None)
         sick = ", ".join(state.service for state in states if state.state != HEALTHY)
         outcome = f"is not healthy either: {sick}" if sick else "is healthy"
-        return f"went back to the release of {name}, which {outcome}"
+        without = f" without its build of {', '.join(lost)}, for that is gone" if lost else ""
+        return f"went back to the release of {name}{without}, which {outcome}"
 
     async def record(self, what: str) -> None:
         """See `Engine.record`."""
@@ -287,8 +285,8 @@ class DockerEngine:
         facts = await self._look()
         # The file is the user's, whoever runs the command.
         script = (
-            'set -e; umask 077; target=$1 owner=$2; shift 2; "$@" > "$target.part"; '
-            'chown "$owner" "$target.part"; mv "$target.part" "$target"'
+            "set -e; umask 077; target=$1 owner=$2; shift 2; trap 'rm -f \"$target.part\"' EXIT; "
+            '"$@" > "$target.part"; chown "$owner" "$target.part"; mv "$target.part" "$target"'
         )
         await self.docker(("sh", "-c", script, "sh", str(target), str(facts.login_uid), *argv), timeout_s=timeout_s)
 
@@ -414,8 +412,10 @@ class DockerEngine:
         ]
 
     async def _image_ids(self) -> dict[str, str]:
-        argv = compose.identities(self._images(self.bundle()))
-        return compose.parse_identities((await self.docker(argv, is_required=False)).output)
+        names = self._images(self.bundle())
+        told = await self.docker(compose.identities(names), is_required=False)
+        found = compose.parse_identities(told.output)
+        return {name: found[name] for name in names if name in found}  # not what else these images are called
 
     async def _make_peers_network(self) -> None:
         known = await self.docker(("docker", "network", "inspect", compose.PEERS_NETWORK), is_required=False)
@@ -485,10 +485,10 @@ def _port_key(bundle: Bundle, port: int) -> str:
     return "exchange_port" if bundle.party == EXCHANGE else "proxy_port"
 
 
-def _is_pulled(bundle: Bundle) -> bool:
-    """Return whether the images' names begin with a registry's: what Docker takes for one."""
-    hosts = [name.partition("/")[0] for name in bundle.images.values()]
-    return any("." in host or ":" in host or host == "localhost" for host in hosts)
+def _pulled(bundle: Bundle) -> frozenset[str]:
+    """Return the images whose names begin with a registry's: what Docker takes for one."""
+    hosts = {name: name.partition("/")[0] for name in bundle.images.values() if "/" in name}
+    return frozenset(name for name, host in hosts.items() if "." in host or ":" in host or host == "localhost")
 
 
 def _describe_start(stale: Sequence[str], anew: Sequence[str]) -> str:

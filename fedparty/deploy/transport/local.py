@@ -161,7 +161,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _open_lock(path: Path) -> TextIO:
     with local_files.explained(_PLACE):
-        return open(path, "a+", opener=lambda name, flags: os.open(name, flags, 0o600))
+        return open(path, "a+", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600))
 
 
 @contextlib.asynccontextmanager

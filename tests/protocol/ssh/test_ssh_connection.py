@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ports import free_port
-from sshd import Relay, Sshd, User, closing, nobody, throw_away_user
+from sshd import Relay, Sshd, User, closing, nobody, running_sshd, throw_away_user
 
 from fedparty.deploy.commands import Command
 from fedparty.deploy.transport.ssh import SshHost, SshTransport, connection
@@ -189,6 +189,21 @@ async def test_close_ends_what_runs(sshd: Sshd) -> None:
     await transport.close()
     with pytest.raises(DeployError, match="the connection was lost"):
         await task
+
+
+async def test_a_session_that_the_machine_refuses_for_a_moment_is_tried_again() -> None:
+    with running_sshd() as strict:
+        strict.stop()
+        with (strict.folder / "config").open("a") as config:
+            config.write("MaxSessions 1\n")
+        strict.launch()
+        async with closing(strict.transport()) as transport:
+            first, second = await asyncio.gather(
+                transport.run(Command(("sleep", "0.3"))), transport.run(Command(("echo", "second")))
+            )
+            assert (first.code, second.output) == (0, "second\n")
+            with pytest.raises(DeployError, match="sshd refuses another session"):
+                await asyncio.gather(*(transport.run(Command(("sleep", "5"))) for _ in range(2)))
 
 
 async def test_no_sftp_is_needed(sshd: Sshd) -> None:

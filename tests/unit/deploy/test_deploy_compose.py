@@ -40,6 +40,12 @@ def test_one_service_is_started_without_ending_others() -> None:
     assert "--remove-orphans" not in compose.up(BUNDLE, Owner(1, 1), "mysql")
 
 
+def test_both_streams_of_a_log_are_shown_and_names_are_arguments() -> None:
+    script = ("sh", "-c", 'exec docker logs "$@" 2>&1', "sh")
+    assert compose.logs("confs-1_flow_1", 5, follow=True) == (*script, "--tail", "5", "--follow", "confs-1_flow_1")
+    assert compose.logs("confs-1_flow_1", 0, follow=False) == (*script, "--tail", "0", "confs-1_flow_1")
+
+
 def test_a_running_container_is_read() -> None:
     (found,) = compose.parse_containers(json.dumps([record()])).values()
     assert (found.name, found.image_id, found.pid, found.definition) == ("confs-10000_flow_1", "sha256:1", 42, "d1g35t")

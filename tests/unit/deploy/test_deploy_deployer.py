@@ -8,6 +8,7 @@ from fake_engine import FakeEngine
 from fedparty.deploy.deployer import Deployer
 from fedparty.deploy.engine import Engine
 from fedparty.deploy.report import UNSUPERVISED, ServiceState, Silence
+from fedparty.errors import DeployError
 
 
 class Told(Silence):
@@ -180,3 +181,22 @@ async def test_a_place_that_is_locked_keeps_its_parties_and_only_them_from_being
     assert report.parties[1].error is None
     assert not free.is_installed
     assert free.lock_count == 1
+
+
+async def test_why_a_deploy_failed_is_told_even_if_going_back_and_its_record_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sick = FakeEngine("10000", sick=("flow",), releases=1)
+
+    async def roll_back(timeout_s: float) -> str | None:
+        raise DeployError("the disk is full")
+
+    async def record(what: str) -> None:
+        raise DeployError("audit.jsonl cannot be written")
+
+    monkeypatch.setattr(sick, "roll_back", roll_back)
+    monkeypatch.setattr(sick, "record", record)
+    report = await deployer(sick).deploy(is_verified=True)
+    assert str(report.parties[0].error) == "party 10000 is not healthy: flow is down"
+    assert "10000 could not go back to the release before: the disk is full." in report.parties[0].recovery
+    assert "audit.jsonl cannot be written" in report.parties[0].recovery

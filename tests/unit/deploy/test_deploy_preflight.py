@@ -14,6 +14,7 @@ from fedparty.deploy.transport.base import Completed
 from fedparty.errors import DeployError
 
 INFO = '{"ServerVersion": "24.0.7", "DockerRootDir": "/var/lib/docker"}'
+ROOTLESS = f'{INFO[:-1]}, "SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}}'
 DENIED = "Got permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
 
 
@@ -65,6 +66,8 @@ async def test_a_user_outside_of_the_docker_group_goes_through_sudo() -> None:
         ({"docker": (127, "")}, "Docker is not installed", "get.docker.com"),
         ({"compose": (1, "docker: 'compose' is not a docker command.")}, "has no Compose v2", "docker-compose-plugin"),
         ({"compose": (0, "1.29.2\n")}, "Compose 1.29.2 is too old", "docker-compose-plugin"),
+        ({"compose": (0, "v2.18.1\n")}, r"Compose v2.18.1 is too old; 2\.19 or a later", "docker-compose-plugin"),
+        ({"info": (0, ROOTLESS)}, "other users than the machine's", "belong to the user who deploys"),
         ({"info": (1, "Cannot connect to the Docker daemon")}, "does not answer: Cannot connect", "systemctl start"),
         ({"info": (0, '{"ServerErrors": ["no"], "ServerVersion": ""}')}, "does not answer", "systemctl start docker"),
     ],

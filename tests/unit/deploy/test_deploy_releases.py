@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -83,3 +83,40 @@ async def test_nothing_was_ever_healthy(make_bundle: MakeBundle, home: Home) -> 
     await put(make_bundle("first"), home)
     assert await releases.newest_release(LOCAL, home) is None
     assert not await releases.differs_from_newest(LOCAL, home, IMAGES)
+
+
+async def test_the_newest_release_is_the_last_one_whatever_clock_the_one_before_had(
+    make_bundle: MakeBundle, home: Home
+) -> None:
+    await put(make_bundle("first"), home)
+    early = await releases.keep(LOCAL, home, IMAGES)
+    late = "29991231T235959.000000Z"
+    (home.releases / early).rename(home.releases / late)
+    (home.releases / f"{early}.images").rename(home.releases / f"{late}.images")
+    await put(make_bundle("second", {"flow/settings.json": "2"}), home)
+    name = await releases.keep(LOCAL, home, IMAGES)
+    assert name > late
+    assert await releases.newest_release(LOCAL, home) == name
+
+
+class Watched(LocalTransport):
+    """Remembers in which order files are put in place."""
+
+    def __init__(self) -> None:
+        self.placed: list[str] = []
+
+    async def replace(self, source: PurePath, target: PurePath, names: Sequence[str]) -> None:
+        self.placed += names
+        await super().replace(source, target, names)
+
+
+async def test_a_running_proxy_gets_clusters_before_routes_and_listeners_last(
+    make_bundle: MakeBundle, home: Home
+) -> None:
+    live = [f"proxy/live/{name}.json" for name in ("cds", "rds_egress", "lds")]
+    await put(make_bundle("good"), home)
+    await releases.keep(LOCAL, home, IMAGES)
+    await put(make_bundle("bad", dict.fromkeys(live, "[]")), home)
+    watched = Watched()
+    await releases.take_back(watched, home)
+    assert [path for path in watched.placed if path in live] == live

@@ -64,8 +64,8 @@ class Machine:
         self.archives.remove(str(path))
 
 
-async def find(supply: Supply, machine: Machine, *, is_pulled: bool = False) -> Missing:
-    return await supply.find_missing(machine, (PROXY, PARTY), is_pulled=is_pulled, is_root_needed=False)
+async def find(supply: Supply, machine: Machine, *, pulled: Sequence[str] = ()) -> Missing:
+    return await supply.find_missing(machine, (PROXY, PARTY), pulled=pulled, is_root_needed=False)
 
 
 async def test_nothing_is_missing_where_the_same_builds_are() -> None:
@@ -94,10 +94,15 @@ async def test_the_target_keeps_what_the_operator_does_not_have() -> None:
 async def test_what_a_registry_has_is_pulled_there() -> None:
     machine = Machine({PROXY: "sha256:1"})
     supply = Supply(Images({}))
-    missing = await find(supply, machine, is_pulled=True)
+    missing = await find(supply, machine, pulled=(PROXY, PARTY))
     assert missing.pulled == (PARTY,)
     await supply.bring(machine, missing, Path("/srv"), lambda text: None, is_root_needed=False)
     assert machine.commands[-1] == f"docker pull --quiet {PARTY}"
+
+
+async def test_what_no_registry_has_is_not_looked_for_in_one() -> None:
+    with pytest.raises(DeployError, match=r"there is no image fedparty/party:1, neither there"):
+        await find(Supply(Images({})), Machine(), pulled=(PROXY,))
 
 
 async def test_what_is_nowhere_is_an_error_with_the_way_to_make_it() -> None:

@@ -36,6 +36,9 @@ _LOGIN_CONNECTIONS = 4
 _SESSIONS = 9
 """sshd allows ten for each connection by default; one is kept for killing."""
 
+_COUNTED_STILL_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Pauses before a refused session is tried again: a busy sshd counts sessions that are closed already."""
+
 _RETRY = "Run this again."
 _LOG = "Look into its sshd's log."
 _REACHABLE = "Is the machine on, its address and ssh_port right, and no firewall between?"
@@ -46,6 +49,10 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 class ConnectionLostError(DeployError):
     """The connection ended in the middle; what ran may have ended or not."""
+
+
+class _SessionRefusedError(DeployError):
+    """sshd counts as many sessions as it allows."""
 
 
 class SshConnection:
@@ -85,11 +92,11 @@ class SshConnection:
         DeployError
             The machine cannot be reached, is not trusted, or refuses the login or the session.
         """
-        try:
-            return await self._open("session")
-        except ConnectionLostError:
-            # It was lost before; nothing ran in this session.
-            return await self._open("session")
+        for pause_s in _COUNTED_STILL_S:
+            with contextlib.suppress(_SessionRefusedError):
+                return await self._open_session()
+            await asyncio.sleep(pause_s)
+        return await self._open_session()
 
     async def close(self) -> None:
         """End the connection and its threads; it may be called twice."""
@@ -99,6 +106,13 @@ class SshConnection:
         await self._threads.close()
         if self._jump is not None:
             await self._jump.close()
+
+    async def _open_session(self) -> paramiko.Channel:
+        try:
+            return await self._open("session")
+        except ConnectionLostError:
+            # It was lost before; nothing ran in this session.
+            return await self._open("session")
 
     async def _open(self, kind: str, target: tuple[str, int] | None = None) -> paramiko.Channel:
         transport = await self._connected()
@@ -112,7 +126,7 @@ class SshConnection:
             opening.add_done_callback(_close_channel)
             raise
         except paramiko.ChannelException as exc:
-            raise DeployError(
+            raise _SessionRefusedError(
                 f"{self._route.place}: sshd refuses another session: {exc.text or exc}",
                 hint="Raise MaxSessions in its sshd_config to 10 or more.",
             ) from exc
