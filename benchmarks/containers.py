@@ -23,14 +23,14 @@ from deployment import EXCHANGE, IMAGES, TAG, Deployment, deployment, image
 from machines import Machines, container, running
 
 from fedparty.config import load
-from fedparty.deploy import compose
 from fedparty.deploy.commands import Command
+from fedparty.deploy.containers import compose
+from fedparty.deploy.containers.supply import Supply
 from fedparty.deploy.deployer import Deployer
 from fedparty.deploy.engine import DockerEngine
 from fedparty.deploy.images import LocalImages
 from fedparty.deploy.report import Silence
 from fedparty.deploy.sites import docker_home
-from fedparty.deploy.supply import Supply
 from fedparty.deploy.transport.base import Completed
 from fedparty.generate import run as generate
 

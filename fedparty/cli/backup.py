@@ -1,6 +1,6 @@
 """``fedparty backup | restore``.
 
-Owns their options and exit codes. What is in a backup is `fedparty.deploy.backup`'s.
+Owns their options and exit codes. What is in a backup is `fedparty.deploy.containers.backup`'s.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 from fedparty.cli import console
 from fedparty.cli.deploy import Where
 from fedparty.cli.options import engine_option, host_key_option, places
-from fedparty.deploy import backup as backups
+from fedparty.deploy.containers import backup as backups
 from fedparty.deploy.engine import DockerEngine
 from fedparty.deploy.report import Report
 from fedparty.errors import NotAvailableError

@@ -17,6 +17,14 @@ _LONGEST_SOCKET = "federation-operations.sock"
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose files a home's are, and as whom its containers run."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
 class Home:
     """The layout of a home; see `fedparty.settings`."""
 

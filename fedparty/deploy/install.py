@@ -10,9 +10,8 @@ from pathlib import Path
 
 from fedparty.deploy.bundle import Bundle
 from fedparty.deploy.commands import Command
-from fedparty.deploy.compose import Owner
 from fedparty.deploy.difference import Difference, compare, expected_files
-from fedparty.deploy.home import Home
+from fedparty.deploy.home import Home, Owner
 from fedparty.deploy.transport import Transport
 from fedparty.errors import BundleError, DeployError
 from fedparty.pki import manifest

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from fedparty.config.model import Exchange, Federation, Machine, Party
 from fedparty.deploy import processes
 from fedparty.deploy.bundle import read_bundle
+from fedparty.deploy.containers.supply import Supply
 from fedparty.deploy.engine import DockerEngine, Engine, ProcessEngine
 from fedparty.deploy.home import Home
 from fedparty.deploy.images.local import LocalImages
 from fedparty.deploy.remembered import Remembered, remember, remembered
-from fedparty.deploy.supply import Supply
 from fedparty.deploy.transport import LocalTransport, Transport, open_transport
 from fedparty.errors import BundleError, ConfigurationError
 from fedparty.types import EXCHANGE
@@ -76,6 +76,7 @@ class Machines:
         self._accept_host_key = accept_host_key
         self._prompt = prompt
         self._supply = Supply(LocalImages())
+        self._making = asyncio.Lock()
         self._transports: dict[tuple[object, ...], Transport] = {}
 
     def engine(self, machine: Member, chosen: str) -> Engine:
@@ -89,7 +90,7 @@ class Machines:
         name, transport = str(machine.id), self._transport(machine)
         bundle = self._outputs / f"confs-{name}"
         if chosen == DockerEngine.name:
-            return DockerEngine(transport, name, bundle, docker_home(machine), self._supply)
+            return DockerEngine(transport, name, bundle, docker_home(machine), self._supply, self._making)
         if not transport.is_local:
             raise ConfigurationError(
                 f"party {name}: {machine.address} is another machine, and the process engine works on this one only",

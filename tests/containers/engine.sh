@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Debian machine ready for the container tests, as root: Docker with Compose v2 and buildx, an engine that runs,
-# sshd and MariaDB's programs for the protocol tests. Does nothing where all of it is there and answers.
+# sshd and MariaDB's programs for the protocol tests, a registry. Does nothing where all of it is there and answers.
 #
 #   sh tests/containers/engine.sh         make ready; each step is one line with its seconds
 #   sh tests/containers/engine.sh stop    stop the engine, if this script started it
@@ -19,7 +19,7 @@ wait_s=60
 packages_of() { # PROGRAM: the package that brings it
     case $1 in
     dockerd) echo docker.io ;;
-    iptables | debootstrap) echo "$1" ;;
+    iptables | debootstrap | docker-registry) echo "$1" ;;
     ssh) echo openssh-client ;;
     sshd) echo openssh-server ;;
     mariadbd) echo mariadb-server ;;
@@ -37,7 +37,7 @@ has_engine() { timeout 20 docker version --format '{{.Server.Version}}' >/dev/nu
 has_plugins() { timeout 20 docker compose version >/dev/null 2>&1 && timeout 20 docker buildx version >/dev/null 2>&1; }
 
 missing_packages() {
-    for program in ssh sshd mariadbd ip debootstrap; do
+    for program in ssh sshd mariadbd ip debootstrap docker-registry; do
         has "$program" || packages_of "$program"
     done
     if ! has_engine; then

@@ -48,6 +48,7 @@ PREFLIGHT: dict[str, tuple[Callable[[Machine], AbstractContextManager[None]], tu
     "no-compose": (Machine.without_compose, ("Compose v2", "docker-compose")),
     "no-engine": (Machine.without_engine, ("does not answer", "start docker")),
     "full-disk": (lambda machine: machine.full_disk(FOLDER), (FOLDER, "free")),
+    "no-inode": (lambda machine: machine.few_inodes(FOLDER), ("No space left", FOLDER)),
     "port-taken": (lambda machine: machine.port_taken(9370, image("proxy")), ("9370",)),
 }
 """What is wrong: how to bring it about, and what must be said."""
@@ -56,7 +57,15 @@ _LESS = pytest.mark.matrix
 
 
 @pytest.mark.parametrize(
-    "fault", ["no-docker", "no-compose", "full-disk", "port-taken", pytest.param("no-engine", marks=_LESS)]
+    "fault",
+    [
+        "no-docker",
+        "no-compose",
+        "full-disk",
+        "port-taken",
+        pytest.param("no-inode", marks=_LESS),
+        pytest.param("no-engine", marks=_LESS),
+    ],
 )
 def test_what_a_machine_lacks_is_named_before_anything_is_changed(fresh: Deployment, fault: str) -> None:
     hurt, said = PREFLIGHT[fault]
@@ -260,8 +269,27 @@ def test_kill_9_of_a_container_loses_no_job(federation: Deployment, party: str, 
     assert_works(federation)
 
 
+def test_one_machine_of_three_that_is_off_does_not_hide_the_others(federation: Deployment) -> None:
+    before = federation.places["10000"].containers() | federation.places[EXCHANGE].containers()
+    federation.options["log_level"] = "DEBUG"
+    federation.generate()
+    with federation.places["9999"].cut_off():
+        done = federation.deploy("all")
+    federation.options.pop("log_level")
+    federation.generate()
+    assert done.returncode == 1, done.stdout
+    assert f"{federation.places['9999'].address}" in done.stdout
+    assert "10000: bundle ok" in done.stdout
+    assert f"{EXCHANGE}: bundle ok" in done.stdout
+    assert "Nothing was changed." in done.stdout
+    assert federation.places["10000"].containers() | federation.places[EXCHANGE].containers() == before
+    assert_works(federation)
+
+
 @pytest.mark.matrix
 def test_a_reboot_of_a_machine_brings_its_party_back(federation: Deployment) -> None:
     federation.places["9999"].reboot()
     federation.wait_healthy("9999")
     assert_works(federation)
+    done = federation.deploy("verify")
+    assert done.returncode == 0, done.stdout

@@ -77,6 +77,16 @@ def test_a_revoked_party_is_refused_and_the_others_go_on(federation: Deployment)
     assert {name: before[name] for name in after} == after
 
 
+def test_a_party_that_parties_conf_forgot_is_removed_all_the_same(federation: Deployment, machines: Machines) -> None:
+    before = federation.container_states()
+    assert machines[2].containers() != {}
+    done = federation.deploy("9998", "--delete", "--purge")
+    assert done.returncode == 0, done.stdout
+    assert machines[2].containers() == {}
+    assert "confs-9998" not in machines[2].docker("volume", "ls", "--quiet")
+    assert federation.container_states() == before
+
+
 def test_a_release_that_is_nowhere_changes_nothing(federation: Deployment) -> None:
     before = federation.container_states()
     federation.options["tag"] = "never-built"

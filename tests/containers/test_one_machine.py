@@ -53,7 +53,7 @@ def here(folder: Path, images: tuple[str, ...]) -> Iterator[Deployment]:
     federation = Deployment(
         folder, Machines(folder / "home", folder), {GUEST: machine, HOST: machine}, options=options, sections=sections
     )
-    assert everything_of(GUEST, HOST)["containers"] == []
+    remove_all(GUEST, HOST)  # what a killed run left
     try:
         federation.up()
         yield federation
@@ -108,8 +108,10 @@ class TestLoopback:
 
         # One who was revoked does not come back by being written down again, but by a renewal.
         here.places[HOST], here.sections[HOST] = here.places[GUEST], section
-        here.write_configuration()
-        assert "renew" in here.run("generate_config.py", *here.where).stdout
+        here.generate()
+        refused = here.deploy(HOST)
+        assert refused.returncode != 0, refused.stdout
+        assert f"pki renew {HOST}" in refused.stdout
         renewed = here.pki("renew", HOST)
         assert renewed.returncode == 0, renewed.stdout
         here.generate()

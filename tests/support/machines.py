@@ -223,6 +223,16 @@ class Machine:
             self.run("umount", folder)
 
     @contextmanager
+    def few_inodes(self, folder: str) -> Iterator[None]:
+        """Have room in a folder for bytes, and not for files, for the length of a block: it is full in mid-deploy."""
+        self.run("mkdir", "--parents", folder)
+        self.run("mount", "-t", "tmpfs", "-o", "size=1g,nr_inodes=8,mode=1777", "tmpfs", folder)
+        try:
+            yield
+        finally:
+            self.run("umount", folder)
+
+    @contextmanager
     def port_taken(self, port: int, image: str) -> Iterator[None]:
         """Listen on a port of the machine for the length of a block."""
         command = ("--entrypoint", "sleep", image, "3600")

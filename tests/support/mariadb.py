@@ -34,16 +34,19 @@ _START_S = 60
 
 
 class MariaDb:
-    """A server: a Unix socket, and a loopback port over TLS.
+    """A server: a Unix socket, and a port over TLS.
 
     Parameters
     ----------
     folder
         Where everything of it lies.
+    address
+        Where its port is; its certificate is for it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.address = address
         self.socket = folder / "mysqld.sock"
         self.port = free_port()
         self.ca = folder / "ca.pem"
@@ -51,7 +54,7 @@ class MariaDb:
         self.password.write_text(PASSWORD + "\n")
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes] | None = None
-        _write_certificates(folder, self.ca)
+        write_certificates(folder, self.ca, address)
         self._install()
 
     def start(self, *, tls: bool = True, options: tuple[str, ...] = ()) -> None:
@@ -71,7 +74,7 @@ class MariaDb:
             *self._options(),
             f"--socket={self.socket}",
             f"--port={self.port}",
-            "--bind-address=127.0.0.1",
+            f"--bind-address={self.address}",
             *([f"--ssl-cert={self.folder}/server.pem", f"--ssl-key={self.folder}/server.key"] if tls else []),
             *options,
         ]
@@ -184,12 +187,12 @@ def mariadb(mariadb_server: MariaDb) -> Iterator[MariaDb]:
         mariadb_server.start()
 
 
-def _write_certificates(folder: Path, ca: Path) -> None:
-    """Write a CA, and a server's certificate for 127.0.0.1 and localhost from it."""
+def write_certificates(folder: Path, ca: Path, address: str) -> None:
+    """Write a CA, and a server's certificate for an address and localhost from it: server.pem, server.key."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "database CA")])
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "database")])
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
     of_ca = _builder(issuer, issuer, ca_key.public_key()).add_extension(x509.BasicConstraints(True, None), True)
     of_server = _builder(subject, issuer, key.public_key()).add_extension(x509.SubjectAlternativeName(names), False)
     ca.write_bytes(_pem(of_ca, ca_key))

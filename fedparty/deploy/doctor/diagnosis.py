@@ -41,7 +41,7 @@ _EXPLAINED_BY: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
         "token": (("peer", "token"), ("peer", "clock"), ("own", "clock")),
         "flow": (("peer", "flow"), ("peer", "database"), ("peer", NOT_RUNNING)),
         "silence": (
-            ("own", "proxy"), ("exchange", "proxy"), ("exchange", NOT_RUNNING),
+            ("own", "proxy"), ("exchange", "proxy"), ("exchange", NOT_RUNNING), ("exchange", MACHINE),
             ("peer", NOT_RUNNING), ("peer", "proxy"), ("peer", "flow"), ("peer", "database"), ("peer", MACHINE),
         ),
     }
@@ -138,7 +138,7 @@ class _Diagnosis:
 
     def _explanations(self, way: Way) -> Iterable[tuple[str, str]]:
         if way.at == "exchange":
-            return (("exchange", NOT_RUNNING), ("exchange", "proxy"))
+            return (("exchange", NOT_RUNNING), ("exchange", "proxy"), ("exchange", MACHINE))
         return _EXPLAINED_BY.get(way.hop, ())
 
     def _add_way(self, way: Way) -> None:
@@ -159,7 +159,7 @@ class _Diagnosis:
             what = f"party {way.sender}'s proxy dials {way.address}, party {receiver}'s listens on port {listens}"
             self._add("tcp", way.sender, (way.sender,), what, _again(way.sender), receiver)
             return
-        if way.hop == "silence" and not self._works_alone(receiver):
+        if way.hop == "silence" and not self._works_alone(receiver) and not self._is_behind_exchange(receiver):
             what = f"{way.sender} -> {receiver}: {way.detail}; nothing is known of {receiver} itself"
             remedy = f"Examine {receiver}: python deploy.py doctor {receiver}; in its home: fedparty probe"
             self._add("silence", receiver, (way.sender,), what, remedy)
@@ -169,9 +169,15 @@ class _Diagnosis:
             return
         what = f"{way.sender} -> {receiver}: {way.detail}{self._other_sides(way)}"
         port = f"{listens or dialled or 'the proxy port'}/tcp"
-        who = "the exchange" if way.sender != at and self._has_exchange and at == receiver else f"party {way.sender}"
+        who = "the exchange" if self._has_exchange and at == receiver else f"party {way.sender}"
         remedy = f"Open port {port} in the firewall of {_name(at)} for {who}; see that its address is right."
         self._add("tcp", at, (way.sender,), what, remedy)
+
+    def _is_behind_exchange(self, receiver: str) -> bool:
+        """Tell whether the exchange brings others to themselves and not to this party, which runs."""
+        case = self._cases.get(receiver)
+        others = [party for party in self._cases if party not in (receiver, EXCHANGE)]
+        return self._has_exchange and case is not None and case.is_running and any(map(self._works_alone, others))
 
     def _is_line_cut(self, way: Way) -> bool:
         """Tell whether neither of two parties reaches the other, while each one reaches itself."""

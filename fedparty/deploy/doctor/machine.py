@@ -14,8 +14,8 @@ from pathlib import PurePath
 
 from fedparty.crypto.certificates import CLOCK_SKEW_S
 from fedparty.deploy.commands import Command
+from fedparty.deploy.containers.preflight import look_at_docker
 from fedparty.deploy.doctor.findings import FAIL, OK, WARN, Check
-from fedparty.deploy.preflight import look_at_docker
 from fedparty.deploy.transport import Transport
 from fedparty.errors import DeployError
 

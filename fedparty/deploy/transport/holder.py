@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import secrets
 import socket
 from datetime import datetime
 from pathlib import PurePath
@@ -18,9 +19,9 @@ LOCK_FILE = ".deploy.lock"
 
 
 def describe_self() -> str:
-    """Return this deployer as a lock file names it: who and since when."""
+    """Return this deployer as a lock file names it: who, since when, and what no other lock says."""
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    return json.dumps({"who": _who(), "since": since})
+    return json.dumps({"who": _who(), "since": since, "id": secrets.token_hex(8)})
 
 
 def is_held(folder: PurePath, place: str, text: str) -> DeployError:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fedparty.deploy import backup
 from fedparty.deploy.bundle import Bundle, read_bundle
+from fedparty.deploy.containers import backup
 from fedparty.deploy.home import Home
 from fedparty.deploy.transport import LocalTransport
 from fedparty.errors import BundleError, DeployError
@@ -60,6 +60,7 @@ class Engine:
     def __init__(self, bundle: Bundle, home: Home) -> None:
         self.party, self.transport, self.home = bundle.party, LocalTransport(), home
         self._bundle = bundle
+        self.place = self
 
     def bundle(self) -> Bundle:
         return self._bundle

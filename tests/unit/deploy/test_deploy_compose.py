@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedparty.deploy import compose
-from fedparty.deploy.compose import Owner
+from fedparty.deploy.containers import compose
+from fedparty.deploy.home import Owner
 
 BUNDLE = Path("/srv/confs-10000/bundle")
 

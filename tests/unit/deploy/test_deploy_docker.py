@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from fedparty.deploy import compose, install, releases
+from fedparty.deploy import install
 from fedparty.deploy.bundle import read_bundle
 from fedparty.deploy.commands import Command
+from fedparty.deploy.containers import compose, releases
+from fedparty.deploy.containers.migration import migrate
+from fedparty.deploy.containers.supply import Supply
 from fedparty.deploy.engine import DockerEngine
 from fedparty.deploy.home import Home
 from fedparty.deploy.images.local import LocalImages
-from fedparty.deploy.migration import migrate
-from fedparty.deploy.supply import Supply
 from fedparty.deploy.transport import Completed, LocalTransport
 from fedparty.deploy.transport.holder import LOCK_FILE
 from fedparty.errors import DeployError
@@ -100,11 +101,11 @@ async def test_a_release_comes_back_with_its_builds_or_says_which_is_gone(
 
 
 async def test_output_is_kept_whole_or_not_at_all(engine: DockerEngine, tmp_path: Path) -> None:
-    await engine.save_output(("echo", "all"), tmp_path / "dump", timeout_s=10)
+    await engine.place.save_output(("echo", "all"), tmp_path / "dump", timeout_s=10)
     assert (tmp_path / "dump").read_text() == "all\n"
     assert (tmp_path / "dump").stat().st_mode & 0o777 == 0o600
     with pytest.raises(DeployError, match="ended with 3"):
-        await engine.save_output(("sh", "-c", "echo a part; exit 3"), tmp_path / "cut", timeout_s=10)
+        await engine.place.save_output(("sh", "-c", "echo a part; exit 3"), tmp_path / "cut", timeout_s=10)
     assert not [name for name in names_in(tmp_path) if name.startswith("cut")]
 
 
@@ -133,6 +134,6 @@ async def test_a_database_that_does_not_tell_its_revision_is_an_error_in_words(
     async def docker(argv: Sequence[str], **options: object) -> Completed:
         return Completed(Command(tuple(argv)), 0, "Segmentation fault\n", "")
 
-    monkeypatch.setattr(engine, "docker", docker)
+    monkeypatch.setattr(engine.place, "docker", docker)
     with pytest.raises(DeployError, match="revision was not told: Segmentation fault"):
-        await migrate(engine, engine.bundle())
+        await migrate(engine.place, engine.bundle())

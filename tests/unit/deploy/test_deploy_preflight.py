@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fedparty.deploy import preflight
 from fedparty.deploy.commands import Command
-from fedparty.deploy.compose import Owner
+from fedparty.deploy.containers import preflight
+from fedparty.deploy.home import Owner
 from fedparty.deploy.transport.base import Completed
 from fedparty.errors import DeployError
 

@@ -7,8 +7,9 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from fedparty.deploy import install, releases
+from fedparty.deploy import install
 from fedparty.deploy.bundle import read_bundle
+from fedparty.deploy.containers import releases
 from fedparty.deploy.home import Home
 from fedparty.deploy.transport import LocalTransport
 

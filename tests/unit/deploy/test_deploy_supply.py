@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedparty.deploy.commands import Command
-from fedparty.deploy.supply import Missing, Supply
+from fedparty.deploy.containers.supply import Missing, Supply
 from fedparty.deploy.transport.base import Completed, OnProgress
 from fedparty.errors import DeployError
 
@@ -98,6 +98,13 @@ async def test_what_a_registry_has_is_pulled_there() -> None:
     assert missing.pulled == (PARTY,)
     await supply.bring(machine, missing, Path("/srv"), lambda text: None, is_root_needed=False)
     assert machine.commands[-1] == f"docker pull --quiet {PARTY}"
+
+
+async def test_a_registry_goes_before_the_operators_own_builds() -> None:
+    machine = Machine({PROXY: "sha256:old"})
+    supply = Supply(Images({PROXY: "sha256:1", PARTY: "sha256:2"}))
+    missing = await find(supply, machine, pulled=(PROXY, PARTY))
+    assert missing == Missing(pulled=(PROXY, PARTY))
 
 
 async def test_what_no_registry_has_is_not_looked_for_in_one() -> None:

@@ -5,21 +5,20 @@ Owns what each method does in terms of scripts. Does not own connections, login,
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import secrets
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from fedparty.deploy.commands import Command
-from fedparty.deploy.transport import holder, local_files
+from fedparty.deploy.transport import local_files
 from fedparty.deploy.transport.base import Completed, FileState, OnProgress, Source
 from fedparty.deploy.transport.prompt import Prompt
 from fedparty.deploy.transport.ssh import archive, scripts
 from fedparty.deploy.transport.ssh.connection import ConnectionLostError, SshConnection
 from fedparty.deploy.transport.ssh.host import Route, SshHost, find_route
 from fedparty.deploy.transport.ssh.host_keys import HostKeys
+from fedparty.deploy.transport.ssh.lock import FolderLock
 from fedparty.deploy.transport.ssh.login import Login
 from fedparty.deploy.transport.ssh.root import Root
 from fedparty.deploy.transport.ssh.running import Ended, Read, Runner, Sudo, Take
@@ -27,9 +26,6 @@ from fedparty.deploy.transport.ssh.sending import Sending
 from fedparty.deploy.transport.ssh.threads import Threads
 from fedparty.deploy.transport.streams import read_lines
 from fedparty.errors import DeployError
-
-_BEAT_S = 15.0
-"""How often a deployer says that it lives; see `scripts.LOCK_LASTS_S`."""
 
 
 class SshTransport:
@@ -138,46 +134,15 @@ class SshTransport:
 
     @contextlib.asynccontextmanager
     async def lock(self, folder: PurePath) -> AsyncIterator[None]:
-        """See `Transport.lock`. A command on the machine holds it as long as this deployer says that it lives."""
+        """See `Transport.lock`. A connection that was lost does not end it, see `FolderLock`."""
         if (await self._run_with(scripts.is_folder(folder), None)).code != 0:
             await self.make_folder(folder)
-        release = threading.Event()
-        answer: asyncio.Queue[str] = asyncio.Queue()
-        holding = asyncio.create_task(self._hold(folder, release, answer))
-        try:
-            await self._require_mine(folder, holding, answer)
-            async with _ends_with(holding, DeployError(f"{self._place}: {folder}: the lock was lost")):
-                yield
-        finally:
-            release.set()
-            with contextlib.suppress(DeployError):
-                await holding
+        async with FolderLock(self._runner, folder, self._place).held():
+            yield
 
     async def close(self) -> None:
         """See `Transport.close`."""
         await self._connection.close()
-
-    async def _hold(self, folder: PurePath, release: threading.Event, answer: asyncio.Queue[str]) -> Ended:
-        def beats() -> Iterator[bytes]:
-            while not release.wait(_BEAT_S):
-                yield b"."
-
-        async def take(read: Read) -> None:
-            await read_lines(read, answer.put_nowait)
-            release.set()  # it ended: nobody hears the beats
-
-        return await self._execute(scripts.hold_lock(folder, holder.describe_self()), take, source=beats())
-
-    async def _require_mine(self, folder: PurePath, holding: asyncio.Task[Ended], answer: asyncio.Queue[str]) -> None:
-        answering = asyncio.create_task(answer.get())
-        try:
-            await asyncio.wait({holding, answering}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            answering.cancel()
-        if answer.empty() and not answering.done():
-            raise DeployError(f"{self._place}: {folder}: cannot be locked: {(await holding).errors.strip()}")
-        if answering.result() != "mine":
-            raise holder.is_held(folder, self._place, await answer.get())
 
     async def _execute(
         self, command: Command, take: Take, *, source: Source | None = None, timeout_s: float | None = None
@@ -233,26 +198,3 @@ def _parse_listing(content: bytes) -> dict[str, FileState]:
 def _by_path(entries: Sequence[str], separator: str) -> dict[str, str]:
     split = (entry.partition(separator) for entry in entries)
     return {path.removeprefix("./"): word for word, _, path in split}
-
-
-@contextlib.asynccontextmanager
-async def _ends_with(task: asyncio.Task[Ended], error: DeployError) -> AsyncIterator[None]:
-    """Cancel what runs in the context when the task ends first, and raise `error`."""
-    owner = asyncio.current_task()
-    assert owner is not None  # noqa: S101  # this is a coroutine
-    is_lost = False
-
-    def cancel(_: object) -> None:
-        nonlocal is_lost
-        is_lost = True
-        owner.cancel()
-
-    task.add_done_callback(cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if is_lost and owner.uncancel() == 0:
-            raise error from None
-        raise
-    finally:
-        task.remove_done_callback(cancel)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from fedparty.deploy import compose
 from fedparty.deploy.commands import Command
+from fedparty.deploy.containers import compose
 from fedparty.deploy.transport import Transport
 from fedparty.errors import DeployError
 
@@ -100,8 +100,9 @@ class Supply:
         there = compose.parse_identities((await transport.run(command, timeout_s=_LOOK_TIMEOUT_S)).output)
         differing = {name: here[name] for name in names if name in here and there.get(name) != here[name]}
         named = {name: identity for name, identity in differing.items() if identity in there.values()}
-        sent = {name: identity for name, identity in differing.items() if name not in named}
-        absent = tuple(name for name in names if name not in there and name not in differing)
+        sent = {name: differing[name] for name in differing if name not in named and name not in pulled}
+        lacking = [name for name in names if name not in there or name in differing]
+        absent = tuple(name for name in lacking if name not in named and name not in sent)
         if nowhere := [name for name in absent if name not in pulled]:
             raise DeployError(
                 f"{transport.place}: there is no image {', '.join(nowhere)}, neither there nor on this machine",
@@ -133,7 +134,11 @@ class Supply:
             pulled = await transport.run(
                 Command(("docker", "pull", "--quiet", name), as_root=is_root_needed), timeout_s=_LOAD_TIMEOUT_S
             )
-            pulled.require(f"{transport.place}: {name} cannot be pulled")
+            if pulled.code != 0:
+                raise DeployError(
+                    f"{transport.place}: {name} cannot be pulled: {pulled.last_lines()}",
+                    hint="Bring it there: python deploy.py images push; or see that the machine reaches its registry.",
+                )
         for name, identity in missing.named.items():
             command = Command(("docker", "tag", identity, name), as_root=is_root_needed)
             (await transport.run(command, timeout_s=_LOOK_TIMEOUT_S)).require(f"{transport.place}: {name}")

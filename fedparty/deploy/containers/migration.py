@@ -10,13 +10,13 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fedparty.deploy import compose
+from fedparty.deploy.containers import compose, watching
 from fedparty.deploy.transport import Completed
 from fedparty.errors import DeployError
 
 if TYPE_CHECKING:
     from fedparty.deploy.bundle import Bundle
-    from fedparty.deploy.engine.docker import DockerEngine
+    from fedparty.deploy.containers.place import Place
 
 DATABASE = "mysql"
 START_TIMEOUT_S = 120.0
@@ -24,7 +24,7 @@ _TIMEOUT_S = 600.0
 _MIGRATE = ("python", "-m", "fedparty", "migrate")
 
 
-async def migrate(engine: DockerEngine, bundle: Bundle) -> None:
+async def migrate(place: Place, bundle: Bundle) -> None:
     """Bring the party's database to the schema of the bundle's release.
 
     Raises
@@ -32,24 +32,24 @@ async def migrate(engine: DockerEngine, bundle: Bundle) -> None:
     DeployError
         The database does not start, cannot be dumped, or the migration failed; the dump's place is named.
     """
-    owner = await engine.owner
+    owner = await place.owner()
     if DATABASE in bundle.services:
-        await engine.docker(compose.up(engine.home.bundle, owner, DATABASE), timeout_s=START_TIMEOUT_S)
-        await engine.wait_for(DATABASE, START_TIMEOUT_S)
-    checked = await engine.docker(
-        compose.run_once(engine.home.bundle, owner, "flow", (*_MIGRATE, "--check")), timeout_s=_TIMEOUT_S
+        await place.up(DATABASE)
+        await watching.require_healthy(place, DATABASE, START_TIMEOUT_S)
+    checked = await place.docker(
+        compose.run_once(place.home.bundle, owner, "flow", (*_MIGRATE, "--check")), timeout_s=_TIMEOUT_S
     )
     current, needed = _revisions(checked)
     if current is not None and current >= needed:
         return
-    dump = await _dump(engine, bundle, current) if current is not None else None
-    done = await engine.docker(
-        compose.run_once(engine.home.bundle, owner, "flow", _MIGRATE), timeout_s=_TIMEOUT_S, is_required=False
+    dump = await _dump(place, bundle, current) if current is not None else None
+    done = await place.docker(
+        compose.run_once(place.home.bundle, owner, "flow", _MIGRATE), timeout_s=_TIMEOUT_S, is_required=False
     )
     if done.code != 0:
         raise DeployError(
-            f"party {engine.party}: the migration to {needed} failed: {done.last_lines()}",
-            hint=f"The database as it was: {dump} at {engine.transport.place}" if dump else "Nothing was in it before.",
+            f"party {place.party}: the migration to {needed} failed: {done.last_lines()}",
+            hint=f"The database as it was: {dump} at {place.transport.place}" if dump else "Nothing was in it before.",
         )
 
 
@@ -62,13 +62,13 @@ def _revisions(checked: Completed) -> tuple[str | None, str]:
         raise DeployError(f"the database's revision was not told: {checked.last_lines() or 'no answer'}") from exc
 
 
-async def _dump(engine: DockerEngine, bundle: Bundle, revision: str) -> str | None:
+async def _dump(place: Place, bundle: Bundle, revision: str) -> str | None:
     """Keep what is in the database; None where its own people look after it."""
     if DATABASE not in bundle.services:
         return None
-    await engine.transport.make_folder(engine.home.backups)
+    await place.transport.make_folder(place.home.backups)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = engine.home.backups / f"{stamp}-revision-{revision}.sql"
+    target = place.home.backups / f"{stamp}-revision-{revision}.sql"
     argv = compose.execute(bundle.containers[DATABASE], ("database", "dump"))
-    await engine.save_output(argv, target, timeout_s=_TIMEOUT_S)
+    await place.save_output(argv, target, timeout_s=_TIMEOUT_S)
     return str(target)

@@ -13,6 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from fedparty.deploy.home import Owner
+
 COMPOSE_FILE = "docker-compose.yml"
 PEERS_NETWORK = "fedparty-peers"
 """The network that the proxies of parties with a loopback address share; belongs to no party."""
@@ -23,14 +25,6 @@ _DEFINITION_LABEL = "com.docker.compose.config-hash"
 
 ENGINE_FACTS = ("docker", "info", "--format", "{{json .}}")
 COMPOSE_VERSION = ("docker", "compose", "version", "--short")
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Whose files a home's are, and as whom its containers run."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True)
@@ -92,10 +86,11 @@ def compose(bundle: Path, owner: Owner, *words: str) -> tuple[str, ...]:
     )
 
 
-def up(bundle: Path, owner: Owner, *services: str) -> tuple[str, ...]:
-    """Create and start what does not run as the file says; what does stays untouched."""
+def up(bundle: Path, owner: Owner, *services: str, is_anew: bool = False) -> tuple[str, ...]:
+    """Create and start what does not run as the file says; what does stays untouched, unless all is made `is_anew`."""
     everything = () if services else ("--remove-orphans",)
-    return compose(bundle, owner, "up", "--detach", "--no-build", *everything, *services)
+    anew = ("--force-recreate",) if is_anew else ()
+    return compose(bundle, owner, "up", "--detach", "--no-build", *everything, *anew, *services)
 
 
 def definitions(bundle: Path, owner: Owner) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fedparty.deploy import compose
 from fedparty.deploy.commands import Command
-from fedparty.deploy.compose import Owner
+from fedparty.deploy.containers import compose
+from fedparty.deploy.home import Owner
 from fedparty.deploy.transport import Completed, Transport
 from fedparty.errors import DeployError
 

@@ -21,11 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fedparty import __version__
-from fedparty.deploy import compose, install
+from fedparty.deploy import install
 from fedparty.deploy.bundle import Bundle
 from fedparty.deploy.commands import Command
+from fedparty.deploy.containers import compose, watching
+from fedparty.deploy.containers.migration import DATABASE, START_TIMEOUT_S
 from fedparty.deploy.engine.docker import DockerEngine
-from fedparty.deploy.migration import DATABASE, START_TIMEOUT_S
 from fedparty.errors import BundleError, DeployError
 
 _TIMEOUT_S = 3600.0
@@ -60,7 +61,7 @@ async def back_up(engine: DockerEngine, file: Path, tell: Tell) -> None:
     bundle = engine.bundle()
     folder = engine.home.path / ".backup"
     async with engine.lock():
-        if await engine.transport.read(engine.home.bundle / compose.COMPOSE_FILE) is None:
+        if not await engine.is_deployed():
             raise DeployError(f"party {engine.party} is not deployed at {engine.transport.place}: nothing to back up")
         await engine.transport.remove(folder)
         await engine.transport.make_folder(folder / "data")
@@ -72,7 +73,7 @@ async def back_up(engine: DockerEngine, file: Path, tell: Tell) -> None:
             await engine.transport.write(folder / _ABOUT, json.dumps(asdict(about), indent=1).encode())
             if DATABASE in bundle.services:
                 tell("dumps the database")
-                await engine.save_output(
+                await engine.place.save_output(
                     compose.execute(bundle.containers[DATABASE], ("database", "dump")),
                     folder / "database.sql",
                     timeout_s=_TIMEOUT_S,
@@ -80,7 +81,7 @@ async def back_up(engine: DockerEngine, file: Path, tell: Tell) -> None:
             for service in _with_data(bundle):
                 tell(f"copies the data of {service}")
                 argv = await _once(engine, service, ("sh", "-c", _PACK, "sh", f"data/{service}"))
-                await engine.save_output(argv, folder / "data" / f"{service}.tar", timeout_s=_TIMEOUT_S)
+                await engine.place.save_output(argv, folder / "data" / f"{service}.tar", timeout_s=_TIMEOUT_S)
             if bundle.own_keys:
                 copied = await engine.transport.run(Command(("cp", "-a", str(engine.home.keys), str(folder / "keys"))))
                 copied.require(f"party {engine.party}: its keys")
@@ -107,7 +108,7 @@ async def restore(engine: DockerEngine, file: Path, tell: Tell) -> None:
     _require_same(about, bundle, file)
     folder = engine.home.path / ".restore"
     async with engine.lock():
-        if found := await engine.belongings("volume"):
+        if found := await engine.place.belongings("volume"):
             raise DeployError(
                 f"party {engine.party} has data at {engine.transport.place}, which a restore would replace: "
                 f"{', '.join(found)}",
@@ -122,8 +123,8 @@ async def restore(engine: DockerEngine, file: Path, tell: Tell) -> None:
             await _put_data_back(engine, bundle, folder, tell)
         except BaseException:
             with suppress(DeployError):  # the first error counts; the next try names what is left
-                await engine.remove_containers()
-                await engine.remove_volumes()  # there were none: the next try begins where this one did
+                await engine.place.remove_containers()
+                await engine.place.remove_volumes()  # there were none: the next try begins where this one did
             with suppress(DeployError):
                 await engine.transport.remove(folder)
             raise
@@ -147,23 +148,22 @@ async def _unpack(engine: DockerEngine, file: Path, folder: Path) -> None:
 async def _put_keys_back(engine: DockerEngine, bundle: Bundle, folder: Path) -> None:
     if bundle.own_keys and await engine.transport.listing(engine.home.keys) is None:
         await engine.transport.rename(folder / "keys", engine.home.keys)
-        await install.give(engine.transport, engine.home.keys, await engine.given_to())
+        await install.give(engine.transport, engine.home.keys, await engine.place.given_to())
 
 
 async def _put_data_back(engine: DockerEngine, bundle: Bundle, folder: Path, tell: Tell) -> None:
     for service in _with_data(bundle):
         tell(f"puts back the data of {service}")
         unpack = ("tar", "-C", f"data/{service}", "-xpf", "-")
-        await engine.feed(
+        await engine.place.feed(
             await _once(engine, service, unpack), folder / "data" / f"{service}.tar", timeout_s=_TIMEOUT_S
         )
     if DATABASE in bundle.services:
         tell("puts back the database")
-        up = compose.up(engine.home.bundle, await engine.owner, DATABASE)
-        await engine.docker(up, timeout_s=START_TIMEOUT_S)
-        await engine.wait_for(DATABASE, START_TIMEOUT_S)
+        await engine.place.up(DATABASE)
+        await watching.require_healthy(engine.place, DATABASE, START_TIMEOUT_S)
         argv = ("docker", "exec", "--interactive", bundle.containers[DATABASE], "database", "restore")
-        await engine.feed(argv, folder / "database.sql", timeout_s=_TIMEOUT_S)
+        await engine.place.feed(argv, folder / "database.sql", timeout_s=_TIMEOUT_S)
 
 
 def read_about(file: Path) -> About:
@@ -204,4 +204,4 @@ def _with_data(bundle: Bundle) -> Iterator[str]:
 
 
 async def _once(engine: DockerEngine, service: str, argv: tuple[str, ...]) -> tuple[str, ...]:
-    return compose.run_once(engine.home.bundle, await engine.owner, service, argv)
+    return compose.run_once(engine.home.bundle, await engine.place.owner(), service, argv)

@@ -16,6 +16,7 @@ from pathlib import Path
 from fedparty.deploy.commands import Command
 from fedparty.deploy.home import Home
 from fedparty.deploy.transport import Transport
+from fedparty.pki.manifest import MANIFEST, SIGNATURE
 from fedparty.pki.readers import live_rank
 
 _KEPT = 3
@@ -83,13 +84,17 @@ async def take_back(transport: Transport, home: Home) -> str:
 
 
 async def update_newest(transport: Transport, home: Home, names: Sequence[str]) -> None:
-    """Take live files that were put in place since into the newest copy, too."""
+    """Take live files that were put in place since into the newest copy too, with their signed list."""
     newest = await newest_release(transport, home)
-    for name in names if newest else ():
-        assert newest is not None  # noqa: S101  # else there is nothing to iterate over
-        source, target = str(home.bundle / name), str(home.releases / newest / name)
-        command = Command(("cp", "-p", source, target))
-        (await transport.run(command)).require(f"{transport.place}: {target}")
+    if newest is None or not names:
+        return
+    script = (
+        "from=$1 to=$2; shift 2; "
+        'for name; do cp -p "$from/$name" "$to/$name.part"; mv "$to/$name.part" "$to/$name"; done'
+    )
+    moved = (*names, MANIFEST, SIGNATURE)
+    command = Command(("sh", "-ec", script, "sh", str(home.bundle), str(home.releases / newest), *moved))
+    (await transport.run(command)).require(f"{transport.place}: {home.releases / newest}")
 
 
 def _name_after(newest: str | None) -> str:
