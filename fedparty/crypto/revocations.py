@@ -101,9 +101,20 @@ class Revocations:
 async def _looks(folder: Path) -> AsyncGenerator[None, None]:
     """Yield when it is time to look into `folder`: now, and whenever something in it changed."""
     yield
+    try:
+        async for _ in _changes(folder, is_polled=False):
+            yield
+    except (OSError, RuntimeError) as exc:  # watchfiles' own error is a RuntimeError
+        logger.warning("%s: the kernel gives no more watches (%s), so it is polled; see fs.inotify", folder, exc)
+        async for _ in _changes(folder, is_polled=True):
+            yield
+
+
+async def _changes(folder: Path, *, is_polled: bool) -> AsyncGenerator[None, None]:
     events = awatch(
-        folder, watch_filter=None, debounce=_DEBOUNCE_MS, rust_timeout=_POLL_MS, yield_on_timeout=True, recursive=False
-    )
+        folder, watch_filter=None, debounce=_DEBOUNCE_MS, rust_timeout=_POLL_MS, yield_on_timeout=True, recursive=False,
+        force_polling=is_polled or None,
+    )  # fmt: skip
     async with aclosing(events):
         async for _ in events:
             yield

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import pytest
+from watchfiles import awatch
 
 from fedparty.crypto.files import replace_file
 from fedparty.crypto.revocations import Revocations
@@ -72,3 +73,21 @@ async def test_changes_tell_of_each_new_list_and_of_nothing_else(guest: Any) -> 
     second.cancel()
     await asyncio.wait([second])
     await changes.aclose()
+
+
+async def test_where_the_kernel_gives_no_watch_the_list_is_polled(
+    guest: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refusing(*folders: Any, force_polling: bool | None, **options: Any) -> Any:
+        if not force_polling:
+            raise OSError(24, "Too many open files")
+        return awatch(*folders, force_polling=True, poll_delay_ms=50, **options)
+
+    monkeypatch.setattr("fedparty.crypto.revocations.awatch", refusing)
+    changes = Revocations(guest.crl).changes()
+    first = asyncio.ensure_future(anext(changes))
+    guest.authority.revoke("10000")
+    guest.refresh_crl()
+    await asyncio.wait_for(first, 20)
+    await changes.aclose()
+    assert "so it is polled" in caplog.text
