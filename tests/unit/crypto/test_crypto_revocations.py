@@ -78,14 +78,18 @@ async def test_changes_tell_of_each_new_list_and_of_nothing_else(guest: Any) -> 
 async def test_where_the_kernel_gives_no_watch_the_list_is_polled(
     guest: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    is_polled = asyncio.Event()
+
     def refusing(*folders: Any, force_polling: bool | None, **options: Any) -> Any:
         if not force_polling:
             raise OSError(24, "Too many open files")
+        is_polled.set()
         return awatch(*folders, force_polling=True, poll_delay_ms=50, **options)
 
     monkeypatch.setattr("fedparty.crypto.revocations.awatch", refusing)
     changes = Revocations(guest.crl).changes()
     first = asyncio.ensure_future(anext(changes))
+    await is_polled.wait()
     guest.authority.revoke("10000")
     guest.refresh_crl()
     await asyncio.wait_for(first, 20)
