@@ -8,10 +8,12 @@ from __future__ import annotations
 import getpass
 import json
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -196,6 +198,14 @@ def _show_error(console: Console, error: FedpartyError) -> None:
     console.print(f"[red]{escape(error.message)}[/red]")
     if error.hint:
         console.print(escape(error.hint))
+    if error.__cause__ and _is_verbose():
+        console.print(escape("".join(traceback.format_exception(error))))
+
+
+def _is_verbose() -> bool:
+    """Return whether the command line has ``-v``: `fedparty.cli.main.call` leaves that with the command."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().obj)
 
 
 def _coloured(state: str, text: str) -> str:

@@ -108,7 +108,8 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None, *, 
     given = list(sys.argv[1:] if arguments is None else arguments)
     is_verbose = any(each in ("-v", "--verbose") for each in given)
     try:
-        code = command.main([each for each in given if each not in ("-v", "--verbose")], name, standalone_mode=False)
+        words = [each for each in given if each not in ("-v", "--verbose")]
+        code = command.main(words, name, standalone_mode=False, obj=is_verbose)
     except FedpartyError as exc:
         if is_verbose:
             raise

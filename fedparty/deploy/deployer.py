@@ -6,12 +6,14 @@ Owns the order of the steps and what happens to the other parties when one fails
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from types import MappingProxyType
 
 from fedparty.deploy.engine.base import Engine
 from fedparty.deploy.health import HEALTHY, Reading
+from fedparty.deploy.locks import PlaceLock, locked
 from fedparty.deploy.report import (
     CHECKED,
     NOT_DEPLOYED,
@@ -31,6 +33,8 @@ HEALTH_TIMEOUT_S = 60.0
 VERIFY_TIMEOUT_S = 60.0
 _AT_ONCE = 32
 """Parties that are worked on at the same time."""
+
+_FAULT = "This is a fault of fedparty: run it again with -v, and report what it shows."
 
 
 class Deployer:
@@ -67,12 +71,14 @@ class Deployer:
 
         A party that does not become healthy goes back to its last healthy release, if it has one.
         """
-        async with self._locked() as refused:
-            checks = await self._for_all(self._check, refused)
+        async with self._locked(self._engines) as locks:
+            checks = await self._for_all(self._check, locks=locks)
             if any(result.error for result in checks):
                 return Report(checks, notes=(*self._notes, "Nothing was changed."))
-            self._notes += await self._tell_neighbours()
-            results = await self._for_all(lambda engine: self._bring_up(engine, timeout_s, is_verified=is_verified))
+            self._notes += await self._tell_neighbours(locks)
+            results = await self._for_all(
+                lambda engine: self._bring_up(engine, timeout_s, is_verified=is_verified), locks=locks
+            )
             return await self._verified_together(results) if is_verified else self._unverified(results)
 
     async def plan(self) -> Report:
@@ -89,13 +95,13 @@ class Deployer:
 
     async def delete(self, *, is_purged: bool) -> Report:
         """Stop the parties; with `is_purged` remove all that was deployed, data included."""
-        async with self._locked() as refused:
-            results = await self._for_all(lambda engine: self._delete(engine, is_purged=is_purged), refused)
+        async with self._locked(self._engines) as locks:
+            results = await self._for_all(lambda engine: self._delete(engine, is_purged=is_purged), locks=locks)
             return Report(results, notes=self._notes)
 
     async def push_live(self) -> Report:
-        """Bring renewed and revoked certificates, and new ways, to parties that run: nothing restarts."""
-        return Report(await self._for_all(self._push), notes=self._notes)
+        """Bring renewed and revoked certificates, and new ways, to parties that are deployed: nothing restarts."""
+        return Report(await self._push_to(self._engines), notes=self._notes)
 
     async def _check(self, engine: Engine) -> PartyResult:
         await engine.check()
@@ -106,12 +112,35 @@ class Deployer:
         await engine.check()
         return PartyResult(engine.party, plan=await engine.plan())
 
-    async def _push(self, engine: Engine) -> PartyResult:
-        return PartyResult(engine.party, plan=await engine.push_live())
+    async def _push_to(
+        self, engines: Sequence[Engine], locks: Mapping[str, PlaceLock] = MappingProxyType({})
+    ) -> tuple[PartyResult, ...]:
+        """Bring live files to those of the parties that are deployed; other machines are left as they are.
 
-    async def _tell_neighbours(self) -> tuple[str, ...]:
+        Parameters
+        ----------
+        locks
+            Those that are held already; the others are taken.
+        """
+        deployed: list[Engine] = []
+
+        async def find(engine: Engine) -> PartyResult:
+            if await engine.is_deployed():
+                deployed.append(engine)
+            return PartyResult(engine.party)
+
+        async def push(engine: Engine) -> PartyResult:
+            return PartyResult(engine.party, plan=await engine.push_live())
+
+        found = await self._for_all(find, engines)
+        async with self._locked(engine for engine in deployed if engine.lock_place not in locks) as more:
+            pushed = await self._for_all(push, deployed, locks={**locks, **more})
+        by_party = {result.party: result for result in (*found, *pushed)}
+        return tuple(by_party[engine.party] for engine in engines)
+
+    async def _tell_neighbours(self, locks: Mapping[str, PlaceLock]) -> tuple[str, ...]:
         """Bring the ways to the asked parties to the deployed others; returns who was not reached."""
-        results = await self._for_all(self._push, engines=self._neighbours)
+        results = await self._push_to(self._neighbours, locks)
         for result in results:
             if result.plan:
                 self._progress.step(result.party, "knows the new ways, nothing restarted")
@@ -173,8 +202,8 @@ class Deployer:
         guest, *hosts = engines
         try:
             total = await verify(guest, [host.party for host in hosts], timeout_s=VERIFY_TIMEOUT_S)
-        except FedpartyError as exc:
-            return replace(report, error=exc)
+        except Exception as exc:  # noqa: BLE001  # the parties' own results count, too
+            return replace(report, error=_explained(exc, f"the job of party {guest.party}"))
         self._progress.step(join_parties(engine.party for engine in engines), f"verified together: {total}")
         return replace(report, sum=total)
 
@@ -197,57 +226,53 @@ class Deployer:
     async def _for_all(
         self,
         action: Callable[[Engine], Awaitable[PartyResult]],
-        refused: Mapping[str, FedpartyError] | None = None,
         engines: Sequence[Engine] | None = None,
+        *,
+        locks: Mapping[str, PlaceLock] = MappingProxyType({}),
     ) -> tuple[PartyResult, ...]:
-        """Do something to all parties at once; those that were refused before keep that error."""
+        """Do something to all parties at once, at each as long as the lock of its place, if any, is held."""
+
+        async def act(engine: Engine) -> PartyResult:
+            lock = locks.get(engine.lock_place)
+            return await (lock.during(lambda: action(engine)) if lock else action(engine))
 
         async def attempt(engine: Engine) -> PartyResult:
-            if refused and engine.party in refused:
-                return PartyResult(engine.party, error=refused[engine.party])
             async with self._at_once:
-                return await self._attempt(engine, action)
+                return await self._attempt(engine, act)
 
         return tuple(await asyncio.gather(*map(attempt, self._engines if engines is None else engines)))
 
     @staticmethod
     async def _attempt(engine: Engine, action: Callable[[Engine], Awaitable[PartyResult]]) -> PartyResult:
+        """Do something to a party; whatever goes wrong there is its error, and no other party's."""
         try:
             return await action(engine)
-        except FedpartyError as exc:
-            return PartyResult(engine.party, error=exc)
-        except OSError as exc:
-            what = ": ".join(str(each) for each in (exc.filename, exc.strerror) if each)
-            return PartyResult(engine.party, error=DeployError(f"party {engine.party}: {what}"))
+        except Exception as exc:  # noqa: BLE001  # the boundary of a party
+            return PartyResult(engine.party, error=_explained(exc, f"party {engine.party}"))
 
-    @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[Mapping[str, FedpartyError]]:
-        """Hold the lock of every place once; gives the parties whose place is not to be had, and why."""
-        places: dict[str, list[Engine]] = {}
-        for engine in self._engines:
-            places.setdefault(engine.lock_place, []).append(engine)
-        refused: dict[str, FedpartyError] = {}
-        async with AsyncExitStack() as stack:
-
-            async def hold(engines: Sequence[Engine]) -> None:
-                try:
-                    async with self._at_once:
-                        await stack.enter_async_context(engines[0].lock())
-                except FedpartyError as exc:
-                    refused.update({engine.party: exc for engine in engines})
-
-            await asyncio.gather(*map(hold, places.values()))
-            yield refused
+    def _locked(self, engines: Iterable[Engine]) -> AbstractAsyncContextManager[Mapping[str, PlaceLock]]:
+        return locked(engines, self._at_once)
 
 
 async def _told(step: Awaitable[str | None], failure: str) -> str | None:
     """Return what a step tells, or why it failed: the error before it is the one that counts."""
     try:
         return await step
-    except FedpartyError as exc:
-        return f"{failure}: {exc.message}"
-    except OSError as exc:
-        return f"{failure}: {exc}"
+    except Exception as exc:  # noqa: BLE001  # it must not hide the error before
+        return f"{failure}: {_explained(exc).message}"
+
+
+def _explained(exc: Exception, where: str = "") -> FedpartyError:
+    """Return an error for people; what it came from is its cause."""
+    if isinstance(exc, FedpartyError):
+        return exc
+    if isinstance(exc, OSError) and exc.strerror:
+        what, hint = ": ".join(str(each) for each in (exc.filename, exc.strerror) if each), ""
+    else:
+        what, hint = ": ".join(each for each in (type(exc).__name__, str(exc)) if each), _FAULT
+    error = DeployError(": ".join(each for each in (where, what) if each), hint=hint)
+    error.__cause__ = exc
+    return error
 
 
 def _result(engine: Engine, services: tuple[ServiceState, ...]) -> PartyResult:

@@ -20,7 +20,7 @@ def push_live(federation: Federation, outputs: Path, machines: Machines, progres
     Returns
     -------
     Report
-        The files that changed as each party's plan, and what went wrong at one.
+        The files that changed as each party's plan, and what went wrong at one, e.g. that somebody deploys there now.
     """
     return asyncio.run(_push(federation, outputs, machines, progress))
 

@@ -111,7 +111,7 @@ class TestLoopback:
         here.generate()
         refused = here.deploy(HOST)
         assert refused.returncode != 0, refused.stdout
-        assert f"pki renew {HOST}" in refused.stdout
+        assert f"fedparty pki renew {HOST}" in here.deploy("doctor").stdout
         renewed = here.pki("renew", HOST)
         assert renewed.returncode == 0, renewed.stdout
         here.generate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from fedparty.deploy.commands import Command
 from fedparty.deploy.health import DOWN, HEALTHY, Reading
 from fedparty.deploy.report import NOT_DEPLOYED, STOPPED, ServiceState
 from fedparty.deploy.transport.base import Completed
+from fedparty.deploy.transport.ssh.lock import ends_with
 from fedparty.errors import BundleError, DeployError
 
 
@@ -21,12 +23,21 @@ class FakeEngine:
     ----------
     is_locked
         Somebody else deploys to its place.
+    breaks
+        What goes wrong in the method of a name.
     is_damaged
         The bundle does not pass its check.
     sick
         Services that never become healthy.
     sums
         What the toy job prints; the right sum unless given.
+
+    Attributes
+    ----------
+    lost
+        Set it, and the lock is lost.
+    lock_count, is_held
+        How often the lock was taken, and whether it is held now.
     """
 
     party: str
@@ -43,6 +54,9 @@ class FakeEngine:
     is_running: bool = False
     lock_count: int = 0
     is_locked: bool = False
+    is_held: bool = False
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    breaks: dict[str, Exception] = field(default_factory=dict)
     releases: int = 0
     audit: list[str] = field(default_factory=list)
 
@@ -54,6 +68,7 @@ class FakeEngine:
         return ("new bundle",)
 
     async def install(self, tell: Callable[[str], None]) -> str:
+        self._break("install")
         self.is_installed = True
         return "new bundle"
 
@@ -62,7 +77,13 @@ class FakeEngine:
         self.is_running = True
         return "services started"
 
+    async def is_deployed(self) -> bool:
+        self._break("is_deployed")
+        return self.is_installed
+
     async def push_live(self) -> tuple[str, ...]:
+        if not self.is_installed:
+            return ()
         return ("proxy/live/cds.json",)
 
     async def wait(self, timeout_s: float, on_reading: Callable[[Reading], None]) -> tuple[ServiceState, ...]:
@@ -88,6 +109,7 @@ class FakeEngine:
         self.releases += 1
 
     async def roll_back(self, timeout_s: float) -> str | None:
+        self._break("roll_back")
         if not self.releases:
             return None
         self.sick = ()
@@ -107,8 +129,24 @@ class FakeEngine:
     async def lock(self) -> AsyncIterator[None]:
         if self.is_locked:
             raise DeployError(f"{self.lock_place}: somebody is deploying here now")
+        self._break("lock")
         self.lock_count += 1
-        yield
+        self.is_held = True
+        losing = asyncio.create_task(self._lose())
+        try:
+            async with ends_with(losing):
+                yield
+        finally:
+            self.is_held = False
+            losing.cancel()
+
+    async def _lose(self) -> None:
+        await self.lost.wait()
+        raise DeployError(f"the lock was lost: {self.lock_place}: somebody is deploying here now")
+
+    def _break(self, method: str) -> None:
+        if method in self.breaks:
+            raise self.breaks[method]
 
     def _state(self, service: str) -> str:
         if not self.is_installed:

@@ -30,6 +30,7 @@ USERS = ("root", "fate", "clerk", "stranger")
 
 _COMPOSE = Path("/usr/local/lib/docker/cli-plugins/docker-compose")
 _SHARED = "/shared"
+_SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
 _READY_S = 60
 _NESTED = (
     *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"),
@@ -297,7 +298,7 @@ class Machines(Sequence[Machine]):
     @property
     def gateway(self) -> str:
         """The outer machine's address in the machines' network."""
-        return outer("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK)
+        return str(IPv4Network(outer("network", "inspect", "--format", _SUBNET, NETWORK))[1])
 
     def for_each(self, action: Callable[[Machine], object]) -> None:
         """Do something to all of them at once."""
@@ -384,7 +385,7 @@ def _start(machines: Machines, count: int) -> tuple[Machine, ...]:
 def _make_network() -> IPv4Network:
     """Make the machines' network on addresses that Docker finds free, and fixed, so that a machine keeps its own."""
     outer("network", "create", "--label", LABEL, NETWORK)
-    subnet = outer("network", "inspect", "--format", "{{(index .IPAM.Config 0).Subnet}}", NETWORK)
+    subnet = outer("network", "inspect", "--format", _SUBNET, NETWORK)
     outer("network", "rm", NETWORK)
     outer("network", "create", "--label", LABEL, "--subnet", subnet, NETWORK)
     return IPv4Network(subnet)

@@ -228,6 +228,8 @@ class Relay:
     ----------
     connections, passed
         How many there were, and the bytes that went to the server.
+    is_shut
+        Whether those that come are cut at once.
     """
 
     def __init__(self, port: int, cut_after: list[int] | None = None, cut_back_after: list[int] | None = None) -> None:
@@ -235,6 +237,7 @@ class Relay:
         self._cut_after = cut_after or []
         self._cut_back_after = cut_back_after or []
         self.passed = 0
+        self.is_shut = False
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self.connections = 0
@@ -257,7 +260,15 @@ class Relay:
             writer.transport.abort()
         self._writers.clear()
 
+    def shut(self) -> None:
+        """Cut every connection, and those that come until `is_shut` is over."""
+        self.is_shut = True
+        self.cut()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_shut:
+            writer.transport.abort()
+            return
         self.connections += 1
         limit = self._cut_after.pop(0) if self._cut_after else None
         back = self._cut_back_after.pop(0) if self._cut_back_after else None

@@ -130,6 +130,11 @@ def identities(images: Iterable[str]) -> tuple[str, ...]:
     return ("docker", "image", "inspect", "--format", "{{json .RepoTags}} {{.Id}}", *images)
 
 
+def networks(name: str) -> tuple[str, ...]:
+    """Return the command that prints the ids of the networks of a name, of which Docker may have several."""
+    return ("docker", "network", "ls", "--quiet", "--no-trunc", "--filter", f"name=^{name}$")
+
+
 def belongings(kind: str, project: str) -> tuple[str, ...]:
     """Tell the names of a project's ``container``s, ``network``s or ``volume``s, whatever became of its file."""
     quiet = ("--all", "--quiet") if kind == "container" else ("--quiet",)

@@ -148,11 +148,17 @@ class Place:
         await self.docker(argv, timeout_s=_UP_TIMEOUT_S)
 
     async def make_peers_network(self) -> None:
-        """Make the network that the proxies of one machine share, if there is none."""
-        async with self.making:  # Docker makes two of the same name where two ask for it at once
-            known = await self.docker(("docker", "network", "inspect", compose.PEERS_NETWORK), is_required=False)
-            if known.code != 0:
+        """Make the network that the proxies of one machine share, if there is none.
+
+        Docker makes two of that name where two ask for it at once, and then takes neither; one is left.
+        """
+        async with self.making:
+            known = await self._peers_networks()
+            if not known:
                 await self.docker(("docker", "network", "create", compose.PEERS_NETWORK))
+            for network in tuple(known):
+                if len(known) > 1 and await self._remove_unused(network):
+                    known.remove(network)
 
     async def belongings(self, kind: str) -> list[str]:
         """Return the names of the ``container``s, ``network``s or ``volume``s that are the party's, whatever runs."""
@@ -169,10 +175,17 @@ class Place:
         sockets = [volume for volume in await self.belongings("volume") if volume.endswith(_SOCKET_VOLUMES)]
         if sockets:
             await self.docker(("docker", "volume", "rm", *sockets))
-        # Refused as long as other parties are in it.
-        await self.docker(("docker", "network", "rm", compose.PEERS_NETWORK), is_required=False)
+        for network in await self._peers_networks():
+            await self._remove_unused(network)
 
     async def remove_volumes(self) -> None:
         """Remove every volume of the party, by its label; no container may be left."""
         if volumes := await self.belongings("volume"):
             await self.docker(("docker", "volume", "rm", *volumes))
+
+    async def _peers_networks(self) -> list[str]:
+        return (await self.docker(compose.networks(compose.PEERS_NETWORK))).output.split()
+
+    async def _remove_unused(self, network: str) -> bool:
+        """Remove a network; Docker refuses that as long as a container of anybody is in it."""
+        return (await self.docker(("docker", "network", "rm", network), is_required=False)).code == 0

@@ -79,6 +79,9 @@ class Engine(Protocol):
     async def start(self) -> str:
         """Migrate, start what does not run, restart what would read something else now. Returns what it did."""
 
+    async def is_deployed(self) -> bool:
+        """Tell whether a bundle is in place at its home; makes nothing there."""
+
     async def push_live(self) -> tuple[str, ...]:
         """Put changed live files in place, if the bundle is deployed here; returns their names."""
 

@@ -83,7 +83,7 @@ class DockerEngine:
     @property
     def entry(self) -> tuple[str, ...]:
         """See `Engine.entry`."""
-        at = () if self.transport.is_local else ("ssh", self.transport.place)
+        at = () if self.transport.is_local else _ssh(self.transport.place)
         return (*at, "docker", "exec", self.place.container("flow"))
 
     @property
@@ -358,3 +358,9 @@ def _describe_start(stale: Sequence[str], anew: Sequence[str]) -> str:
     parts = [f"started {', '.join(fresh)}"] if fresh else []
     parts += [f"made anew {', '.join(anew)}"] if anew else []
     return "; ".join(parts)
+
+
+def _ssh(place: str) -> tuple[str, ...]:
+    """Return the ssh command that leads to a place; ``ssh`` takes no port behind the host."""
+    host, _, port = place.rpartition(":")
+    return ("ssh", *(() if port == "22" else ("-p", port)), host)

@@ -55,7 +55,7 @@ class ProcessEngine:
     @property
     def lock_place(self) -> str:
         """See `Engine.lock_place`."""
-        return str(self.home.path.parent)
+        return f"{self.transport.place} {self.home.path.parent}"
 
     @property
     def logs(self) -> str:
@@ -105,9 +105,13 @@ class ProcessEngine:
         await install.prepare_folders(self.transport, bundle, self.home)
         return str(await install.install_bundle(self.transport, bundle, self.home))
 
+    async def is_deployed(self) -> bool:
+        """See `Engine.is_deployed`."""
+        return self.home.bundle.is_dir()
+
     async def push_live(self) -> tuple[str, ...]:
         """See `Engine.push_live`."""
-        if not self.home.bundle.is_dir():
+        if not await self.is_deployed():
             return ()
         bundle = self._bundle()
         await install.check_bundle(self.transport, bundle, self.home)
@@ -147,7 +151,7 @@ class ProcessEngine:
 
     async def states(self) -> tuple[ServiceState, ...]:
         """See `Engine.states`."""
-        if not self.home.bundle.is_dir():
+        if not await self.is_deployed():
             return tuple(ServiceState(service, NOT_DEPLOYED) for service in self.services or ("all services",))
         self._deployed()  # one that is damaged says so, instead of having no services
         if not self._is_supervised():

@@ -137,3 +137,20 @@ async def test_a_database_that_does_not_tell_its_revision_is_an_error_in_words(
     monkeypatch.setattr(engine.place, "docker", docker)
     with pytest.raises(DeployError, match="revision was not told: Segmentation fault"):
         await migrate(engine.place, engine.bundle())
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("fate@192.0.2.7:22", ("ssh", "fate@192.0.2.7")),
+        ("fate@192.0.2.7:2222", ("ssh", "-p", "2222", "fate@192.0.2.7")),
+        ("fate@2001:db8::7:22", ("ssh", "fate@2001:db8::7")),
+    ],
+)
+def test_the_line_to_copy_is_one_that_ssh_takes(tmp_path: Path, place: str, words: tuple[str, ...]) -> None:
+    class Remote(Machine):
+        is_local = False
+
+    Remote.place = place
+    engine = DockerEngine(Remote(), "10000", tmp_path, Home(tmp_path / "confs-10000"), Supply(LocalImages()))
+    assert engine.entry == (*words, "docker", "exec", "confs-10000_flow_1")

@@ -15,7 +15,7 @@ from fedparty.deploy.doctor.findings import FAIL, OK, WARN, Case, Check, Examina
 from fedparty.deploy.health import DOWN, HEALTHY, WAITING
 from fedparty.deploy.report import NOT_DEPLOYED, STOPPED, UNSUPERVISED, ServiceState
 from fedparty.pki.trust import ProxyTrust, read_trust
-from fedparty.types import PartyId, party_host_name, party_uri
+from fedparty.types import EXCHANGE, PartyId, party_host_name, party_uri
 
 NOW = datetime.now(UTC).timestamp()
 PARTIES = ("10000", "9999", "9998")
@@ -293,3 +293,19 @@ def test_a_refused_certificate_is_named_from_either_side(
     assert (seen.hop, seen.at, seen.seen_from) == ("tls", at, (sender,))
     assert words in seen.what
     assert remedy in seen.remedy
+
+
+def test_an_exchange_whose_machine_is_not_reached_explains_what_goes_through_it() -> None:
+    off = Case(EXCHANGE, "fate@192.0.2.9:22", "docker", checks=(Check("machine", FAIL, "does not answer", "look"),))
+    cut = case("10000")
+    for other, hop in zip(PARTIES, ("silence", "tcp", "silence"), strict=True):
+        cut = failing(cut, other, hop, at="exchange" if hop == "tcp" else "peer")
+    finding = only(off, cut, has_exchange=True)
+    assert (finding.hop, finding.at, finding.seen_from) == ("machine", EXCHANGE, (EXCHANGE, "10000"))
+
+
+def test_a_party_that_the_exchange_alone_does_not_reach_has_its_port_closed() -> None:
+    closed = failing(case("9999"), "9999", "silence")
+    finding = only(failing(case("10000"), "9999", "silence"), closed, has_exchange=True)
+    assert (finding.hop, finding.at, finding.seen_from) == ("tcp", "9999", ("10000", "9999"))
+    assert "Open port 9370/tcp in the firewall of party 9999 for the exchange" in finding.remedy
