@@ -5,14 +5,14 @@ Owns the model and its rules. Does not own what a site allows, nor what a compon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from fedparty.errors import JobError
-from fedparty.flow import plain
+from fedparty.jobs import plain
 from fedparty.settings import Party
 from fedparty.types import ROLE, TASK_NAME, Member, PartyId
 
@@ -20,10 +20,23 @@ MAX_BYTES = 2**20
 """Size of a description: parameters, not data."""
 MAX_TASKS = 1000
 MAX_TIMEOUT_S = 30 * 24 * 3600.0
+MAX_RETRIES = 100
+MAX_PRIORITY = 100
 
 Role = Annotated[str, Field(pattern=f"^{ROLE.pattern}$")]
 TaskName = Annotated[str, Field(pattern=f"^{TASK_NAME.pattern}$")]
 Parameters = Annotated[dict[str, JsonValue], BeforeValidator(plain.check)]
+Fault = tuple[tuple[str | int, ...], str]
+"""Where, from the top, and what."""
+Seconds = Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)]
+
+
+class FaultsError(ValueError):
+    """Rules between several keys that a description breaks: for each, where and what."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, place))}: {what}" for place, what in faults))
+        self.faults = faults
 
 
 class TaskDescription(BaseModel):
@@ -36,10 +49,21 @@ class TaskDescription(BaseModel):
     parameters: Parameters = {}
     role_parameters: dict[Role, Parameters] = {}
     """Parameters of one role, over the common ones."""
+    party_parameters: dict[Party, Parameters] = {}
+    """Parameters of one party, over those of its role."""
     cores: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] = 1.0
     """CPU cores of each role's process."""
+    memory_bytes: Annotated[int, Field(gt=0, lt=2**50)] | None = None
+    """Memory of each role's process; None: as much as the site gives a task that does not say."""
+    gpus: Annotated[int, Field(ge=0, le=1024)] = 0
+    """GPUs of each role's process."""
     after: tuple[TaskName, ...] = ()
     """Tasks that must have succeeded before."""
+    retries: Annotated[int, Field(ge=1, le=MAX_RETRIES)] | None = None
+    """How often the task is tried at most where its processes are lost, the first time included; None: the party's
+    setting."""
+    timeout_s: Seconds | None = None
+    """Seconds that one attempt may take; None: only the job's limit counts."""
 
 
 class JobDescription(BaseModel):
@@ -50,14 +74,16 @@ class JobDescription(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     roles: Annotated[dict[Role, Annotated[tuple[Party, ...], Field(min_length=1)]], Field(min_length=1)]
     tasks: Annotated[dict[TaskName, TaskDescription], Field(min_length=1, max_length=MAX_TASKS)]
-    timeout_s: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_S, allow_inf_nan=False)] | None = None
+    timeout_s: Seconds | None = None
     """Seconds from submission by which the job must have ended; None: the party's setting."""
+    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
+    """Jobs of a higher priority start first, where there are not enough resources for all."""
 
     @model_validator(mode="after")
     def _check(self) -> JobDescription:
         faults = [*_role_faults(self), *_task_faults(self)]
         if faults:
-            raise ValueError("; ".join(faults))
+            raise FaultsError(faults)
         return self
 
     @property
@@ -78,10 +104,19 @@ class JobDescription(BaseModel):
         """Return the cores that a task takes at `party`, all its roles together."""
         return self.tasks[task].cores * len(self.members_at(party))
 
-    def parameters_of(self, task: str, role: str) -> dict[str, Any]:
-        """Return what a role's component is called with."""
+    def parameters_of(self, task: str, member: Member) -> dict[str, Any]:
+        """Return what a member's component is called with."""
         described = self.tasks[task]
-        return {**described.parameters, **described.role_parameters.get(role, {})}
+        of_role = described.role_parameters.get(member.role, {})
+        of_party = described.party_parameters.get(member.party, {})
+        return {**described.parameters, **of_role, **of_party}
+
+    def travelling(self) -> str:
+        """Return the text that every party reads.
+
+        What is left at its default is left out, so that a party of the release before this one reads it too.
+        """
+        return self.model_dump_json(exclude_defaults=True)
 
     def sorter(self) -> TopologicalSorter[str]:
         """Return the tasks' graph."""
@@ -112,20 +147,22 @@ def faults_of(exc: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'as a whole'}: {e['msg']}" for e in exc.errors())
 
 
-def _role_faults(job: JobDescription) -> Iterator[str]:
+def _role_faults(job: JobDescription) -> Iterator[Fault]:
     for role, parties in job.roles.items():
         twice = sorted({party for party in parties if parties.count(party) > 1})
         if twice:
-            yield f"roles.{role}: party {', '.join(twice)} is given twice"
+            yield ("roles", role), f"party {', '.join(twice)} is given twice"
 
 
-def _task_faults(job: JobDescription) -> Iterator[str]:
+def _task_faults(job: JobDescription) -> Iterator[Fault]:
     for name, task in job.tasks.items():
         for unknown in sorted(set(task.after) - set(job.tasks)):
-            yield f"tasks.{name}.after: there is no task {unknown}"
+            yield ("tasks", name, "after"), f"there is no task {unknown}"
         for unknown in sorted(set(task.role_parameters) - set(job.roles)):
-            yield f"tasks.{name}.role_parameters: there is no role {unknown}"
+            yield ("tasks", name, "role_parameters"), f"there is no role {unknown}"
+        for stranger in sorted(set(task.party_parameters) - set(job.parties)):
+            yield ("tasks", name, "party_parameters"), f"party {stranger} has no role"
     try:
         job.sorter().prepare()
     except CycleError as exc:
-        yield f"tasks: these wait for each other: {' -> '.join(exc.args[1])}"
+        yield ("tasks",), f"these wait for each other: {' -> '.join(exc.args[1])}"
