@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from fedparty.errors import ComponentError, FedpartyError, JobError
 from fedparty.rpc.encoding import Encoded, decode_msgpack, encode
+from fedparty.storage.table import Table
 from fedparty.types import Member
 
 Peer = str | Member
 """Whom a component means: a role (``"host"``: every other member with it), ``"host:9999"``, or a `Member`."""
+
+OUTPUT_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+MAX_OUTPUT_NAME = 400
 
 
 class Context(Protocol):
@@ -102,6 +109,31 @@ class Context(Protocol):
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Record a figure, e.g. the loss of a round."""
 
+    def table(self, name: str) -> Table:
+        """Return a table of this site: one that the task's parameters name, as ``table`` or in ``tables``.
+
+        Raises
+        ------
+        ComponentError
+            The parameters do not name it.
+        ConfigurationError
+            Its file has changed since it was bound, or cannot be read.
+        """
+
+    def output(self, name: str) -> Path:
+        """Return where to write a file that this party's people can download; its folder is there.
+
+        Parameters
+        ----------
+        name
+            A file name, or a path below the task's outputs: letters, digits, ``.``, ``_``, ``-``, and ``/`` between.
+
+        Raises
+        ------
+        ComponentError
+            It is no such name.
+        """
+
 
 class ReceiveTimeoutError(JobError):
     """A value that did not come in time.
@@ -176,6 +208,40 @@ def is_group(context: Context, wanted: Peer) -> bool:
     return isinstance(wanted, str) and ":" not in wanted and len(peers(context, wanted)) > 1
 
 
+def table_of(tables: Mapping[str, Any], name: str) -> Any:
+    """Return what `tables` has for a name.
+
+    Raises
+    ------
+    ComponentError
+        It has nothing.
+    """
+    if name not in tables:
+        raise ComponentError(
+            f"the task may not read a table {name!r}",
+            hint=f"It may read {', '.join(tables) or 'none'}: what its parameters name as 'table' or in 'tables'.",
+        )
+    return tables[name]
+
+
+def output_path(folder: Path, name: str) -> Path:
+    """Return where an output lies below a folder, which is made.
+
+    Raises
+    ------
+    ComponentError
+        The name is none.
+    """
+    if not OUTPUT_NAME.fullmatch(name) or len(name) > MAX_OUTPUT_NAME:
+        raise ComponentError(
+            f"{name[:60]!r} is no name for an output",
+            hint="Use letters, digits, '.', '_', '-', with '/' between; no part begins with '.'.",
+        )
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def failure(component: str, member: Member, exc: BaseException) -> JobError:
     """Return how the failure of a member is told: which component, who, what."""
     what = str(exc) if isinstance(exc, FedpartyError) else f"{type(exc).__name__}: {exc}"
@@ -229,7 +295,13 @@ class InProcessContext:
     """A member that is a thread; see `Context`. Made by `run_in_process`."""
 
     def __init__(
-        self, member: Member, members: tuple[Member, ...], parameters: Mapping[str, Any], exchange: _Exchange
+        self,
+        member: Member,
+        members: tuple[Member, ...],
+        parameters: Mapping[str, Any],
+        exchange: _Exchange,
+        tables: Mapping[str, Table],
+        folder: Path,
     ) -> None:
         self.member = member
         self.members = members
@@ -239,6 +311,8 @@ class InProcessContext:
         self.log = logging.Logger(str(member))
         self.metrics: list[Metric] = []
         self._exchange = exchange
+        self._tables = tables
+        self._folder = folder
 
     def send(self, tag: str, value: Any, to: Peer) -> None:
         """See `Context.send`."""
@@ -255,6 +329,15 @@ class InProcessContext:
         """See `Context.metric`."""
         self.metrics.append(Metric(name, value, step))
 
+    def table(self, name: str) -> Table:
+        """See `Context.table`."""
+        table: Table = table_of(self._tables, name)
+        return table
+
+    def output(self, name: str) -> Path:
+        """See `Context.output`."""
+        return output_path(self._folder, name)
+
 
 def run_in_process(
     component: type,
@@ -262,6 +345,8 @@ def run_in_process(
     members: Sequence[Member],
     parameters: Mapping[str, Any] | None = None,
     *,
+    tables: Mapping[Member, Mapping[str, Table]] | None = None,
+    outputs: Path | None = None,
     timeout_s: float = 60.0,
     log_handler: Callable[[Member], logging.Handler] | None = None,
 ) -> dict[Member, Any]:
@@ -275,6 +360,10 @@ def run_in_process(
         Who takes part, e.g. a guest and a host.
     parameters
         The same for all.
+    tables
+        What each member may read, by name.
+    outputs
+        Where outputs go, a folder each member; None: they are thrown away.
     timeout_s
         Limit for the whole task.
     log_handler
@@ -300,15 +389,18 @@ def run_in_process(
             failures.append((context.member, exc))
             exchange.fail(context.member)
 
-    threads = []
-    for member in members:
-        context = InProcessContext(member, tuple(members), parameters or {}, exchange)
-        context.log.addHandler(log_handler(member) if log_handler else logging.NullHandler())
-        threads.append(threading.Thread(target=play, args=(context,), name=str(member), daemon=True))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with tempfile.TemporaryDirectory() as scratch:
+        threads = []
+        for member in members:
+            folder = (outputs or Path(scratch)) / f"{member.role}-{member.party}"
+            given = (tables or {}).get(member, {})
+            context = InProcessContext(member, tuple(members), parameters or {}, exchange, given, folder)
+            context.log.addHandler(log_handler(member) if log_handler else logging.NullHandler())
+            threads.append(threading.Thread(target=play, args=(context,), name=str(member), daemon=True))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     if failures:
         member, exc = failures[0]
         raise failure(name, member, exc) from exc

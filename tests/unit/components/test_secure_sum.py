@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from toy_lines import GUEST_LINES
 
 from fedparty.components import secure_sum
-from fedparty.components.secure_sum import RING, Parameters, SecureSum, UniformShares, decode, encode
+from fedparty.components.secure_sum import SecureSum, SecureSumParameters
+from fedparty.components.sharing import FRACTION_BITS, RING, UniformShares, decode, encode
 from fedparty.context import InProcessContext, run_in_process
 from fedparty.errors import ComponentError, JobError
 from fedparty.types import Member, PartyId
@@ -101,7 +102,7 @@ def test_shares_add_up_to_the_values(values: list[list[float]]):
             kept -= part
             total += int(part.sum(dtype=np.uint64))
         total += int(kept.sum(dtype=np.uint64))
-    step = 2.0**-secure_sum.FRACTION_BITS
+    step = 2.0**-FRACTION_BITS
     assert decode(total) == pytest.approx(math.fsum(map(math.fsum, values)), abs=step * 5 * len(values))
 
 
@@ -130,8 +131,8 @@ def test_the_largest_values_do_not_wrap_around():
 )
 def test_wrong_parameters_are_named(given: dict[str, object], message: str):
     with pytest.raises(ComponentError) as told:
-        Parameters.read(given)
-    assert told.value.message == message
+        SecureSumParameters.read("secure_sum", given)
+    assert told.value.message.startswith(message)
     assert told.value.hint
 
 

@@ -1,0 +1,96 @@
+"""REST: the figures and the files that this party's own roles of a job keep.
+
+Owns the paths ``/v1/jobs/{id}/metrics`` and ``/v1/jobs/{id}/outputs``. Does not own what they do: `Logs`, `Launcher`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from fedparty.flow.api.backend import Backend
+from fedparty.flow.api.jobs import Offset, check_role, known
+from fedparty.flow.api.views import ErrorView
+from fedparty.flow.records import Job, RoleRun
+from fedparty.flow.states import State
+from fedparty.jobs.description import MAX_TASKS
+from fedparty.rpc import catalogue
+
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView}}
+
+
+class OutputView(BaseModel):
+    """A file that a role has kept."""
+
+    task: str
+    attempt: int
+    role: str
+    name: str
+    size_bytes: int
+
+
+class OutputsView(BaseModel):
+    """The files that this party's roles of a job have kept."""
+
+    outputs: list[OutputView]
+
+
+def router(backend: Backend) -> APIRouter:
+    """Return the paths."""
+    routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+    @routes.get("/{job_id}/metrics", responses=_UNKNOWN, response_class=StreamingResponse)
+    async def metrics(
+        job_id: str,
+        role: str | None = None,
+        follow: bool = False,
+        positions: bool = False,
+        offset: Annotated[list[Offset], Query(max_length=MAX_TASKS)] = [],  # noqa: B006 - FastAPI copies it
+    ) -> StreamingResponse:
+        """Stream the figures of this party's own roles, JSON lines; the parameters are those of the logs."""
+        job = await known(backend, job_id)
+        check_role(backend, job, role)
+        offsets = {log: int(read) for log, _, read in (each.rpartition(":") for each in offset)}
+        lines = backend.figures.read(job.id, role, follow=follow, offsets=offsets, is_placed=positions)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    @routes.get("/{job_id}/outputs", responses=_UNKNOWN)
+    async def outputs(job_id: str) -> OutputsView:
+        """List the files that this party's own roles have kept, of every attempt that has ended."""
+        found = []
+        for each in await _ended(backend, await known(backend, job_id)):
+            files = await backend.site.launcher.list_outputs(each.run, each.member)
+            run, role = each.run, each.member.role
+            found += [
+                OutputView(task=run.task, attempt=run.attempt, role=role, name=name, size_bytes=size)
+                for name, size in files.items()
+            ]
+        return OutputsView(outputs=found)
+
+    @routes.get("/{job_id}/outputs/file", responses=_UNKNOWN)
+    async def read_output(job_id: str, task: str, attempt: int, role: str, name: str) -> StreamingResponse:
+        """Stream one of these files."""
+        ended = await _ended(backend, await known(backend, job_id))
+        asked = [each for each in ended if (each.run.task, each.run.attempt, each.member.role) == (task, attempt, role)]
+        if not asked:
+            message = f"{task}/{attempt}/{role} of job {job_id} has not ended at party {backend.party}"
+            raise catalogue.error("NOT_KNOWN", message)
+        run, member = asked[0].run, asked[0].member
+        sizes = await backend.site.launcher.list_outputs(run, member)
+        if name not in sizes:
+            raise catalogue.error("NOT_KNOWN", f"{member} has kept no file {name[:200]!r} in {run}")
+        return StreamingResponse(
+            backend.site.launcher.read_output(run, member, name),
+            media_type="application/octet-stream",
+            headers={"content-length": str(sizes[name])},
+        )
+
+    return routes
+
+
+async def _ended(backend: Backend, job: Job) -> list[RoleRun]:
+    roles = await backend.store.role_runs(job.id, party=backend.party)
+    return [role for role in roles if role.state not in (State.WAITING, State.RUNNING) and role.started_at is not None]
