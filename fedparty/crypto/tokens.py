@@ -126,6 +126,10 @@ class TokenSigner:
             self._service_tokens[scope, lifetime_s] = (now + lifetime_s / 2, token)
         return token
 
+    def sign(self, audience: str, claims: dict[str, Any], lifetime_s: float) -> str:
+        """Return claims of another kind than tokens, signed in this party's name."""
+        return self._sign({"aud": audience, **claims}, lifetime_s)
+
     def _sign(self, claims: dict[str, Any], lifetime_s: float) -> str:
         self._refresh()
         now = time.time()
@@ -234,6 +238,16 @@ class TokenVerifier:
                 hint=f"Ask the party's flow for a token with the scope {scope}.",
             )
         return ServiceClaims(issuer, scope, float(claims["exp"]))
+
+    def signed(self, text: str, *, issuer: PartyId, audience: str) -> dict[str, Any]:
+        """Return what `TokenSigner.sign` of a party signed.
+
+        Raises
+        ------
+        TokenError
+            It is not of that kind, not of that party, or has expired.
+        """
+        return self._claims(text, issuer, audience, leeway_s=CLOCK_SKEW_S)
 
     def _claims(self, token: str, issuer: PartyId, audience: str, *, leeway_s: float) -> dict[str, Any]:
         refused = f"{audience} token refused"

@@ -5,39 +5,48 @@ Owns putting the paths together. Does not own TLS: the proxy ends it where REST 
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from fastapi import FastAPI, Security
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
 
 from fedparty import __version__
-from fedparty.flow.api import errors, jobs, party
+from fedparty.flow.api import audit, components, errors, jobs, metrics, party, people, policy, tables
 from fedparty.flow.api.backend import Backend
 from fedparty.flow.api.gate import Gate
 from fedparty.flow.api.views import ErrorView
-from fedparty.flow.description import MAX_BYTES
-from fedparty.types import Secret
+from fedparty.jobs.description import MAX_BYTES
 
 
-def create_app(backend: Backend, token: Secret, token_place: str) -> ASGIApp:
+def create_app(backend: Backend, token_place: str) -> ASGIApp:
     """Return the application.
 
     Parameters
     ----------
     backend
         What it works on.
-    token, token_place
-        What every request under ``/v1`` must show, and where a person finds it.
+    token_place
+        Where a person finds the built-in admin's token.
     """
     # No page at /docs: FastAPI's loads its scripts from a public server, which a party's network need not reach.
     app = FastAPI(title=f"fedparty, party {backend.party}", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
-    shown = Security(HTTPBearer(auto_error=False, description=f"The token from {token_place}"))
-    for router in (jobs.router(backend), party.router(backend)):
-        app.include_router(router, dependencies=[shown], responses={401: {"model": ErrorView}})
+    shown = Security(HTTPBearer(auto_error=False, description=f"A user's token, or the one from {token_place}"))
+    for paths in (jobs, metrics, components, tables, party, people, policy, audit):
+        refusals: dict[int | str, dict[str, Any]] = {401: {"model": ErrorView}, 403: {"model": ErrorView}}
+        app.include_router(paths.router(backend), dependencies=[shown], responses=refusals)
+
+    @app.get("/v1/ca", tags=["party"], response_class=PlainTextResponse)
+    async def ca() -> str:
+        """Show the federation's CA, PEM, without a token: compare its fingerprint before you trust it."""
+        return await asyncio.to_thread(backend.ca_certificate.read_text)
 
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, bool]:
         """Answer that the service runs."""
         return {"healthy": True}
 
-    return Gate(app, token, token_place, MAX_BYTES)
+    return Gate(app, backend.party, backend.people, backend.audit, backend.store.job, token_place, MAX_BYTES)

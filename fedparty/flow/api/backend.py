@@ -6,9 +6,14 @@ Owns nothing: names the parts of the flow that they may use.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from fedparty.flow.admission import Admission
+from fedparty.flow.audit import Audit
 from fedparty.flow.logs import Logs
 from fedparty.flow.peers import Peers
+from fedparty.flow.people import People
+from fedparty.flow.policy import PolicyFile
 from fedparty.flow.scheduler import Scheduler
 from fedparty.flow.site import Site
 from fedparty.flow.store import Store
@@ -26,3 +31,9 @@ class Backend:
     site: Site
     peers: Peers
     logs: Logs
+    figures: Logs
+    people: People
+    policy: PolicyFile
+    admission: Admission
+    audit: Audit
+    ca_certificate: Path

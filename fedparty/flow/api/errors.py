@@ -59,16 +59,22 @@ def status_of(exc: FedpartyError) -> int:
     """Return the HTTP status of an error."""
     if isinstance(exc, DatabaseError):
         return 503
-    if not isinstance(exc, RpcError):
+    if not isinstance(exc, RpcError) or exc.code == "NOT_ENOUGH_RESOURCES":  # later is as bad as now
         return 422
     return _STATUS.get(CATALOGUE[exc.code].status.name, 500) if exc.code in CATALOGUE else 500
+
+
+def code_of(exc: FedpartyError) -> str:
+    """Return the catalogue's code of an error."""
+    if isinstance(exc, RpcError):
+        return exc.code
+    return "FLOW_DOWN" if isinstance(exc, DatabaseError) else "BAD_REQUEST"
 
 
 async def _on_fedparty_error(_request: Request, exc: Exception) -> JSONResponse:
     if not isinstance(exc, FedpartyError):
         raise exc
-    code = exc.code if isinstance(exc, RpcError) else "FLOW_DOWN" if isinstance(exc, DatabaseError) else "BAD_REQUEST"
-    return answer(status_of(exc), exc.message, exc.hint, code)
+    return answer(status_of(exc), exc.message, exc.hint, code_of(exc))
 
 
 async def _on_malformed(_request: Request, exc: Exception) -> JSONResponse:

@@ -6,21 +6,32 @@ Owns the paths under ``/v1/jobs``. Does not own what they do: `Scheduler`, `Site
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import StringConstraints
 
+from fedparty.flow.admission import Asked
 from fedparty.flow.api.backend import Backend
-from fedparty.flow.api.views import ErrorView, JobsView, JobView, summary_of, view_of
-from fedparty.flow.description import JobDescription
+from fedparty.flow.api.gate import Asking
+from fedparty.flow.api.views import ErrorView, JobsView, JobView, summary_of, version_of, view_of
+from fedparty.flow.audit import ALLOWED, Entry
+from fedparty.flow.people import Principal
 from fedparty.flow.records import Job, Outcome
 from fedparty.flow.states import State
+from fedparty.jobs.description import MAX_TASKS, JobDescription
 from fedparty.rpc import catalogue
-from fedparty.types import JobId
+from fedparty.types import ROLE, TASK_NAME, JobId
 
 MAX_WAIT_S = 60.0
 """How long a request waits for a job to change."""
+
+_CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorView}}
+_MATCH = "^[0-9A-Z-]{0,40}$"
+Offset = Annotated[str, StringConstraints(pattern=rf"^{TASK_NAME.pattern}/[0-9]{{1,5}}/{ROLE.pattern}:[0-9]{{1,18}}$")]
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView}}
 
@@ -30,74 +41,145 @@ def router(backend: Backend) -> APIRouter:
     routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
     @routes.post("", status_code=201, responses={400: {"model": ErrorView}, 422: {"model": ErrorView}})
-    async def submit(description: JobDescription) -> JobView:
-        """Submit a job in this party's name."""
-        return view_of(await backend.scheduler.submit(description), ())
+    async def submit(
+        description: JobDescription,
+        by: Asking,
+        request: Request,
+        x_fedparty_signature: Annotated[str, Header(max_length=4096)] = "",
+    ) -> JobView:
+        """Submit a job in this party's name; `X-Fedparty-Signature` is the user's signature of the body."""
+        text = (await request.body()).decode() if x_fedparty_signature else ""
+        return view_of(await backend.scheduler.submit(description, Asked(by, x_fedparty_signature, text)), ())
 
-    @routes.get("")
-    async def list_jobs(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> JobsView:
-        """List the newest jobs that this party submitted or took part in."""
-        return JobsView(jobs=[summary_of(job) for job in await backend.store.jobs(limit)])
+    @routes.get("", responses=_UNKNOWN)
+    async def list_jobs(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        state: Annotated[list[State], Query()] = [],  # noqa: B006 - FastAPI copies it
+        before: str | None = None,
+        match: Annotated[str, Query(pattern=_MATCH)] = "",
+    ) -> JobsView:
+        """List the newest jobs that this party submitted or took part in, newest first.
+
+        `state` may be given several times; `before` is the id of the last job of the page before; `match` is how an id
+        begins or ends.
+        """
+        last = (await known(backend, before)).head if before is not None else None
+        jobs = await backend.store.jobs(limit, states=state, before=last, match=match)
+        return JobsView(jobs=[summary_of(job) for job in jobs])
 
     @routes.get("/{job_id}", responses=_UNKNOWN)
     async def show(
         job_id: str,
         wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False)] = 0,
         known_state: State | None = None,
+        known_version: Annotated[str, Query(max_length=64)] = "",
     ) -> JobView:
-        """Show a job; with `wait_s`, as soon as its state is not `known_state` (else: the present one) or final."""
-        job = await _changed(backend, await _known(backend, job_id), wait_s, known_state)
+        """Show a job; with `wait_s`, once its state is not `known_state` (else: the present one), or it has ended.
+
+        With `known_version`, the `version` of an earlier answer, also once the state of a task's role is another one.
+        """
+        job = await known(backend, job_id)
+        job = await _changed(backend, job, wait_s, _differs_from(backend, known_state or job.state, known_version))
         return view_of(job, await backend.store.role_runs(job.id))
 
+    @routes.get("/{job_id}/description", responses=_UNKNOWN)
+    async def describe(job_id: str) -> JSONResponse:
+        """Show what a job is to do, as it was submitted."""
+        return JSONResponse(json.loads((await known(backend, job_id)).text))
+
+    @routes.delete("/{job_id}", status_code=204, responses=_UNKNOWN | _CONFLICT)
+    async def delete(job_id: str) -> None:
+        """Delete a job that has ended, at this party: what is recorded of it, its logs and its files."""
+        await backend.site.delete((await known(backend, job_id)).id)
+
     @routes.post("/{job_id}/stop", responses=_UNKNOWN)
-    async def stop(job_id: str) -> JobView:
+    async def stop(job_id: str, by: Asking) -> JobView:
         """Stop a job: everywhere where this party submitted it, else this party's part, which ends it for all."""
-        job = await _known(backend, job_id)
-        await _stop(backend, job)
-        return view_of(await _known(backend, job_id), await backend.store.role_runs(job.id))
+        job = await known(backend, job_id)
+        await _stop(backend, job, by)
+        return view_of(await known(backend, job_id), await backend.store.role_runs(job.id))
 
     @routes.get("/{job_id}/logs", responses=_UNKNOWN, response_class=StreamingResponse)
-    async def logs(job_id: str, role: str | None = None, follow: bool = False) -> StreamingResponse:
-        """Stream the logs of this party's own roles, JSON lines; with `follow` until the job has ended."""
-        job = await _known(backend, job_id)
-        _check_role(backend, job, role)
-        return StreamingResponse(backend.logs.read(job.id, role, follow=follow), media_type="application/x-ndjson")
+    async def logs(
+        job_id: str,
+        role: str | None = None,
+        follow: bool = False,
+        positions: bool = False,
+        offset: Annotated[list[Offset], Query(max_length=MAX_TASKS)] = [],  # noqa: B006 - FastAPI copies it
+    ) -> StreamingResponse:
+        """Stream the logs of this party's own roles, JSON lines; with `follow` until the job has ended.
+
+        With `positions`, lines ``{"log": "TASK/ATTEMPT/ROLE", "offset": BYTES}`` say how far each log was read. To go
+        on from there, give them back: ``offset=TASK/ATTEMPT/ROLE:BYTES``, once for each log.
+        """
+        job = await known(backend, job_id)
+        check_role(backend, job, role)
+        offsets = {log: int(read) for log, _, read in (each.rpartition(":") for each in offset)}
+        lines = backend.logs.read(job.id, role, follow=follow, offsets=offsets, is_placed=positions)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     return routes
 
 
-async def _known(backend: Backend, job_id: str) -> Job:
+async def known(backend: Backend, job_id: str) -> Job:
+    """Return a job that this party knows.
+
+    Raises
+    ------
+    RpcError
+        NOT_KNOWN
+    """
     job = await backend.store.job(JobId(job_id))
     if job is None:
         raise catalogue.error("NOT_KNOWN", f"party {backend.party} knows no job {job_id[:60]!r}")
     return job
 
 
-async def _changed(backend: Backend, job: Job, wait_s: float, known: State | None) -> Job:
-    """Return the job once its state differs from the known one, it has ended, or the time is over."""
-    known = known or job.state
+def _differs_from(backend: Backend, state: State, version: str) -> Callable[[Job], Awaitable[bool]]:
+    """Return what tells whether a job is not any more as a client knows it."""
+
+    async def differs(job: Job) -> bool:
+        if job.state is not state or not version:
+            return job.state is not state
+        return version_of(job, await backend.store.role_runs(job.id)) != version
+
+    return differs
+
+
+async def _changed(backend: Backend, job: Job, wait_s: float, differs: Callable[[Job], Awaitable[bool]]) -> Job:
+    """Return the job once it differs from what is known, it has ended, or the time is over."""
     with backend.store.changes.watch(job.id) as changed:
         try:
             async with asyncio.timeout(wait_s):
-                while job.state is known and not job.is_final and not backend.store.changes.is_closed:
+                while not job.is_final and not backend.store.changes.is_closed:
                     changed.clear()
-                    job = await _known(backend, job.id)
-                    if job.state is known and not job.is_final:
-                        await changed.wait()
+                    job = await known(backend, job.id)
+                    if job.is_final or await differs(job):
+                        break
+                    await changed.wait()
         except TimeoutError:
             pass
     return job
 
 
-async def _stop(backend: Backend, job: Job) -> None:
+async def _stop(backend: Backend, job: Job, by: Principal) -> None:
+    who = f"{by.name}@{backend.party}"
     reason = f"stopped by the people of party {backend.party}"
+    await backend.audit.note(Entry(who, "stop", job.id, ALLOWED, f"as {by.role}"))
     if job.initiator == backend.party:
         await backend.scheduler.stop(job, reason)
     else:
         await backend.site.end(job.id, Outcome(State.CANCELED, reason))
 
 
-def _check_role(backend: Backend, job: Job, role: str | None) -> None:
+def check_role(backend: Backend, job: Job, role: str | None) -> None:
+    """Make sure that this party plays a role of a job; None: any.
+
+    Raises
+    ------
+    RpcError
+        NOT_KNOWN: it does not; who does is named.
+    """
     own = [member.role for member in job.description.members_at(backend.party)]
     if role is None or role in own:
         return

@@ -29,8 +29,13 @@ def router(backend: Backend) -> APIRouter:
             federation=backend.federation,
             version=__version__,
             protocol=PROTOCOL,
-            cores=resources.cores,
-            free_cores=resources.free_cores,
+            cores=resources.total.cores,
+            free_cores=resources.free.cores,
+            memory_bytes=resources.total.memory_bytes,
+            free_memory_bytes=resources.free.memory_bytes,
+            gpus=resources.total.gpus,
+            free_gpus=resources.free.gpus,
+            waiting=resources.waiting,
         )
 
     @routes.get("/ping", responses={404: {"model": ErrorView}, 503: {"model": ErrorView}})

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 
 from pydantic import BaseModel, JsonValue
 
-from fedparty.flow import plain
-from fedparty.flow.records import Job, RoleRun
+from fedparty.flow.records import Job, JobHead, RoleRun
 from fedparty.flow.states import State
+from fedparty.jobs import plain
 
 
 class ErrorView(BaseModel):
@@ -45,6 +46,7 @@ class JobSummary(BaseModel):
     id: str
     name: str
     initiator: str
+    submitter: str
     state: State
     error: str
     hint: str
@@ -57,6 +59,8 @@ class JobView(JobSummary):
     """A job with its tasks, as far as this party knows them."""
 
     tasks: list[TaskView]
+    version: str
+    """Another one whenever the state of the job, or of a task's role, is another one."""
 
 
 class JobsView(BaseModel):
@@ -74,6 +78,12 @@ class PartyView(BaseModel):
     protocol: str
     cores: float
     free_cores: float
+    memory_bytes: int
+    free_memory_bytes: int
+    gpus: int
+    free_gpus: int
+    waiting: int
+    """Tasks, of any party's jobs, that wait in this party's line."""
 
 
 class PingView(BaseModel):
@@ -85,12 +95,13 @@ class PingView(BaseModel):
     elapsed_ms: float
 
 
-def summary_of(job: Job) -> JobSummary:
+def summary_of(job: JobHead) -> JobSummary:
     """Return a job without its tasks."""
     return JobSummary(
         id=job.id,
         name=job.name,
         initiator=job.initiator,
+        submitter=job.submitter,
         state=job.state,
         error=job.error,
         hint=job.hint,
@@ -102,7 +113,14 @@ def summary_of(job: Job) -> JobSummary:
 
 def view_of(job: Job, roles: tuple[RoleRun, ...]) -> JobView:
     """Return a job with its tasks."""
-    return JobView(**dict(summary_of(job)), tasks=[_task(role) for role in roles])
+    tasks = [_task(role) for role in roles]
+    return JobView(**dict(summary_of(job.head)), tasks=tasks, version=version_of(job, roles))
+
+
+def version_of(job: Job, roles: tuple[RoleRun, ...]) -> str:
+    """Return what differs whenever a state does."""
+    states = [str(job.state), *(f"{role.run} {role.member} {role.state}" for role in roles)]
+    return sha256("\n".join(states).encode()).hexdigest()[:16]
 
 
 def _task(role: RoleRun) -> TaskView:

@@ -1,0 +1,123 @@
+"""What a policy says of a job: for each task and each role that the site would play, which rule allows it, or why none.
+
+Owns deciding, as a pure function. Does not own the policy's file, nor what follows from a decision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedparty.components.requirements import Requirements, Reveals
+from fedparty.flow.policy.model import ALL, Policy, Rule
+from fedparty.jobs.description import JobDescription
+from fedparty.types import PartyId
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Who submitted a job.
+
+    Parameters
+    ----------
+    party
+        The initiator.
+    user, user_role
+        As that party vouches; empty: it does not say, so only rules for all users fit.
+    is_signed
+        Whether the user's own signature was verified.
+    """
+
+    party: PartyId
+    user: str = ""
+    user_role: str = ""
+    is_signed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.user or 'somebody'}@{self.party}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one role of one task.
+
+    Parameters
+    ----------
+    rule
+        The rule that allows it; None: it is refused.
+    why
+        The rule's name, or what is missing.
+    """
+
+    task: str
+    role: str
+    component: str
+    rule: Rule | None
+    why: str
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the site plays this role."""
+        return self.rule is not None
+
+
+Needs = Callable[[str, Mapping[str, Any]], Requirements]
+"""Returns what a component will read and reveal with some parameters."""
+
+
+def decide(policy: Policy, site: PartyId, job: JobDescription, by: Submission, needs: Needs) -> tuple[Decision, ...]:
+    """Return a decision for every task and every role that `site` would play in it."""
+    return tuple(
+        _decide(policy, by, name, member.role, task.component, needs(task.component, job.parameters_of(name, member)))
+        for name, task in job.tasks.items()
+        for member in job.members_at(site)
+    )
+
+
+def _decide(policy: Policy, by: Submission, task: str, role: str, component: str, needs: Requirements) -> Decision:
+    if policy.signed and not by.is_signed:
+        return Decision(task, role, component, None, "this site takes submissions with the user's own signature only")
+    fewest, nearest = math.inf, ""
+    reading = f" over {', '.join(needs.tables)}" if needs.tables else ""
+    why = f"no rule allows component {component}{reading} in role {role} to {by}"
+    for rule in policy.rules:
+        missing = (*_missing(rule, by, role, component), *_unread(rule, needs))
+        if not missing:
+            return Decision(task, role, component, rule, f"rule {rule.name!r}")
+        if len(missing) < fewest:
+            fewest = len(missing)
+            nearest = f"; the nearest rule, {rule.name!r}, is not for {' nor for '.join(missing)}"
+    return Decision(task, role, component, None, why + nearest)
+
+
+def _missing(rule: Rule, by: Submission, role: str, component: str) -> Iterator[str]:
+    """Yield what a rule is not for; nothing: it fits."""
+    if not _has(rule.parties, by.party):
+        yield f"party {by.party}"
+    if not _has(rule.users, by.user):
+        yield f"user {by.user or 'unknown'}"
+    if not _has(rule.user_roles, by.user_role):
+        yield f"a {by.user_role or 'user of unknown role'}"
+    if not _has(rule.roles, role):
+        yield f"role {role}"
+    if not _has(rule.components, component):
+        yield f"component {component}"
+    if rule.signed and not by.is_signed:
+        yield "a submission without the user's signature"
+
+
+def _unread(rule: Rule, needs: Requirements) -> Iterator[str]:
+    """Yield what a rule does not let a task do with tables."""
+    for table in needs.tables:
+        if not _has(rule.tables, table):
+            yield f"table {table}"
+    if needs.tables and needs.reveals in (Reveals.INDIVIDUAL, Reveals.UNKNOWN) and rule.reveals != "individual":
+        yield "values of single rows" if needs.reveals is Reveals.INDIVIDUAL else "a component that may reveal anything"
+    if needs.tables and needs.min_group < rule.min_group:
+        yield f"groups of fewer than {rule.min_group} rows"
+
+
+def _has(allowed: tuple[str, ...], value: str) -> bool:
+    return allowed == ALL or (value != "" and value in allowed)
