@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 
 from fedparty import __version__
 from fedparty.errors import DatabaseError, JobError
-from fedparty.flow import description
+from fedparty.flow.admission import Admission
 from fedparty.flow.background import until_read
 from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, report_of, run_of
 from fedparty.flow.records import Job
 from fedparty.flow.site import Site
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
+from fedparty.jobs import description
 from fedparty.rpc import catalogue, server
 from fedparty.rpc.identity import StreamGuard, caller_of
 from fedparty.rpc.logging import log_context
@@ -35,14 +36,19 @@ class Coordination:
     ----------
     site, store
         This party's part in jobs, and what it knows of them.
+    admission
+        Decides whether it takes part.
     guard
         Ends the streams of revoked callers.
     secret, federation
         By which callers are known.
     """
 
-    def __init__(self, site: Site, store: Store, guard: StreamGuard, secret: Secret, federation: str) -> None:
+    def __init__(
+        self, site: Site, admission: Admission, store: Store, guard: StreamGuard, secret: Secret, federation: str
+    ) -> None:
         self._site = site
+        self._admission = admission
         self._store = store
         self._guard = guard
         self._secret = secret
@@ -58,6 +64,7 @@ class Coordination:
         """
         methods = {
             "Prepare": server.unary(peer_pb2.PrepareRequest, self.prepare),
+            "Queue": server.server_stream(peer_pb2.PrepareRequest, self.queue),
             "Start": server.unary(peer_pb2.StartRequest, self.start),
             "Supervise": server.server_stream(peer_pb2.SuperviseRequest, self.supervise),
             "Stop": server.unary(peer_pb2.StopRequest, self.stop),
@@ -71,8 +78,18 @@ class Coordination:
         async with self._initiator(run.job, context) as caller:
             check_protocol(request.protocol, f"party {caller}")
             with log_context(job=run.job, task=run.task):
-                await self._site.prepare(self._job(run, request), run)
+                await self._site.prepare(await self._admission.prepared(self._job(run, request)), run)
         return peer_pb2.PrepareReply(protocol=PROTOCOL)
+
+    async def queue(self, request: peer_pb2.PrepareRequest, context: Context) -> AsyncIterator[peer_pb2.QueueReport]:
+        """Keep an attempt's place in this party's line, and say whether it is its turn, now and at each change."""
+        run = run_of(request.run)
+        async with self._initiator(run.job, context) as caller:
+            check_protocol(request.protocol, f"party {caller}")
+            job = await self._admission.prepared(self._job(run, request))
+            async with aclosing(self._site.queue(job, run)) as words:
+                async for waits_for in words:
+                    yield peer_pb2.QueueReport(is_turn=not waits_for, waits_for=waits_for)
 
     async def start(self, request: peer_pb2.StartRequest, context: Context) -> peer_pb2.StartReply:
         """Start this party's roles of a prepared attempt."""
@@ -97,7 +114,7 @@ class Coordination:
         async with self._initiator(job, context):
             with log_context(job=job):
                 if request.is_final:
-                    await self._site.end(job, end_of(request))
+                    await self._site.settle(job, end_of(request))
                 else:
                     await self._site.stop(run_of(request.run), request.reason or "stopped by the initiator")
         return peer_pb2.StopReply()
@@ -144,6 +161,7 @@ class Coordination:
             state=State.WAITING,
             created_at=now,
             deadline_at=now + request.remaining_s,
+            voucher=request.voucher,
         )
 
     async def _reports(self, run: TaskRun) -> AsyncIterator[peer_pb2.TaskReport]:

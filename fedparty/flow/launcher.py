@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -20,20 +21,25 @@ from fedparty.federation.names import run_message_of
 from fedparty.flow.messages import outcome_of
 from fedparty.flow.records import Job, Outcome
 from fedparty.flow.states import FINAL, State
+from fedparty.jobs.machine import Machine
 from fedparty.rpc import calls, catalogue
 from fedparty.rpc.calls import Channel
 from fedparty.rpc.channels import Metadata, bearer
 from fedparty.rpc.v1 import local_pb2, peer_pb2
-from fedparty.types import Member, PartyId, TaskRun
+from fedparty.storage.source import Source
+from fedparty.types import JobId, Member, PartyId, TaskRun
 
 _SERVICE = "/fedparty.v1.local.Worker"
 _DOWN = "WORKER_DOWN"
 _CALL_TIMEOUT_S = 10.0
+_TABLE_TIMEOUT_S = 300.0
+"""How long the reading of a whole file may take."""
 _TOKEN_MARGIN_S = 60.0
 """How long a task's token outlives the task, for its last calls."""
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 1.0
 
 Item = TypeVar("Item")
+Reply = TypeVar("Reply", bound=Message)
 
 
 class Launcher:
@@ -58,8 +64,8 @@ class Launcher:
         self._patience_s = patience_s
         self._hint = f"Look at the worker service of party {party}: deploy.py status."
 
-    async def start(self, job: Job, run: TaskRun, member: Member) -> None:
-        """Start one role of an attempt; repeating it changes nothing.
+    async def start(self, job: Job, run: TaskRun, member: Member, tables: Sequence[Source] = ()) -> None:
+        """Start one role of an attempt, which may read `tables`; repeating it changes nothing.
 
         Raises
         ------
@@ -67,18 +73,33 @@ class Launcher:
             The service refused, or does not answer.
         """
         description = job.description
-        remaining_s = max(0.0, job.deadline_at - time.time())
+        task = description.tasks[run.task]
+        remaining_s = min(max(0.0, job.deadline_at - time.time()), task.timeout_s or math.inf)
         request = local_pb2.LaunchRequest(
             run=run_message_of(run),
             member=str(member),
             members=[str(m) for m in description.members],
-            component=description.tasks[run.task].component,
-            parameters=json.dumps(description.parameters_of(run.task, member.role)),
+            component=task.component,
+            parameters=json.dumps(description.parameters_of(run.task, member)),
             token=self._signer.task(run, member, remaining_s + _TOKEN_MARGIN_S),
             remaining_s=remaining_s,
-            cores=description.tasks[run.task].cores,
+            cores=task.cores,
+            memory_bytes=task.memory_bytes or 0,
+            gpus=task.gpus,
+            tables=json.dumps([table.to_json() for table in tables]),
         )
         await self._call("Start", request, local_pb2.LaunchReply)
+
+    async def describe(self) -> Machine:
+        """Return what the service's machine has.
+
+        Raises
+        ------
+        RpcError
+            The service does not answer.
+        """
+        reply = await self._call("Describe", local_pb2.DescribeRequest(), local_pb2.DescribeReply)
+        return Machine(reply.cores, reply.memory_bytes, tuple(range(reply.gpus)))
 
     async def stop(self, run: TaskRun) -> None:
         """Kill what runs of an attempt; repeating it changes nothing.
@@ -89,6 +110,16 @@ class Launcher:
             The service does not answer.
         """
         await self._call("Stop", local_pb2.HaltRequest(run=run_message_of(run)), local_pb2.HaltReply)
+
+    async def forget(self, job: JobId) -> None:
+        """Delete what an ended job left there; repeating it changes nothing.
+
+        Raises
+        ------
+        RpcError
+            CONFLICT: a task of it still runs. Else: the service does not answer.
+        """
+        await self._call("Forget", local_pb2.ForgetRequest(job=job), local_pb2.ForgetReply)
 
     async def follow(self, run: TaskRun, members: tuple[Member, ...]) -> AsyncGenerator[tuple[Member, Outcome]]:
         """Yield what becomes of the roles of a started attempt, until each has ended.
@@ -117,18 +148,70 @@ class Launcher:
                 yield member, verdict
             return
 
-    async def read_log(self, run: TaskRun, member: Member, *, follow: bool) -> AsyncGenerator[bytes]:
-        """Yield the log of one role, JSON lines, in any split; with `follow` until the role has ended.
+    async def read_log(self, run: TaskRun, member: Member, offset: int = 0, *, follow: bool) -> AsyncGenerator[bytes]:
+        """Yield the log of one role from a byte on, JSON lines, in any split; with `follow` until the role has ended.
 
         Raises
         ------
         RpcError
             NOT_KNOWN: there is no such log. Else: the service does not answer.
         """
-        request = local_pb2.ReadLogRequest(run=run_message_of(run), member=str(member), follow=follow)
+        request = local_pb2.ReadLogRequest(
+            run=run_message_of(run), member=str(member), offset_bytes=offset, follow=follow
+        )
         async with aclosing(self._stream("ReadLog", request, bytes)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def read_metrics(
+        self, run: TaskRun, member: Member, offset: int = 0, *, follow: bool
+    ) -> AsyncGenerator[bytes]:
+        """Yield the figures of one role; see `read_log`."""
+        request = local_pb2.ReadLogRequest(
+            run=run_message_of(run), member=str(member), offset_bytes=offset, follow=follow
+        )
+        async with aclosing(self._stream("ReadMetrics", request, bytes)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def list_outputs(self, run: TaskRun, member: Member) -> dict[str, int]:
+        """Return name and size of each file that a role has kept.
+
+        Raises
+        ------
+        RpcError
+            CONFLICT: it still runs. Else: the service does not answer.
+        """
+        request = local_pb2.ListOutputsRequest(run=run_message_of(run), member=str(member))
+        reply = await self._call("ListOutputs", request, local_pb2.ListOutputsReply)
+        return {file.name: file.size_bytes for file in reply.files}
+
+    async def read_output(self, run: TaskRun, member: Member, name: str, offset: int = 0) -> AsyncGenerator[bytes]:
+        """Yield the bytes of one of these files.
+
+        Raises
+        ------
+        RpcError
+            NOT_KNOWN: there is no such file. CONFLICT: the role still runs. Else: the service does not answer.
+        """
+        request = local_pb2.ReadOutputRequest(
+            run=run_message_of(run), member=str(member), name=name, offset_bytes=offset
+        )
+        async with aclosing(self._stream("ReadOutput", request, bytes)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def describe_table(self, name: str, path: str, id_column: str | None) -> Source:
+        """Return what is in a file below the site's folder for tables.
+
+        Raises
+        ------
+        RpcError
+            BAD_REQUEST: it may not be read, or is no table. Else: the service does not answer.
+        """
+        request = local_pb2.DescribeTableRequest(name=name, path=path, id_column=id_column or "")
+        reply = await self._call("DescribeTable", request, local_pb2.DescribeTableReply, timeout_s=_TABLE_TIMEOUT_S)
+        return Source.from_json(json.loads(reply.table))
 
     async def _watch(self, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
         request = local_pb2.WatchRequest(run=run_message_of(run))
@@ -136,15 +219,17 @@ class Launcher:
             async for report in reports:
                 yield Member(report.role, PartyId(report.party)), outcome_of(report)
 
-    async def _call(self, method: str, request: Message, reply: type[Message]) -> None:
+    async def _call(
+        self, method: str, request: Message, reply: type[Reply], timeout_s: float = _CALL_TIMEOUT_S
+    ) -> Reply:
         try:
-            await calls.call(
+            return await calls.call(
                 self._channel,
                 f"{_SERVICE}/{method}",
                 request,
                 reply,
                 metadata=self._metadata(),
-                timeout_s=_CALL_TIMEOUT_S,
+                timeout_s=timeout_s,
                 unavailable=_DOWN,
             )
         except RpcError as exc:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Protocol
 
 from fedparty.errors import RpcError
 from fedparty.flow.background import until_read
-from fedparty.flow.launcher import Launcher
 from fedparty.flow.records import RoleRun
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
@@ -25,6 +27,10 @@ _NO_LOG = frozenset({"NOT_KNOWN", "NOT_REGISTERED"})
 _Log = tuple[TaskRun, Member]
 
 
+class _Read(Protocol):
+    def __call__(self, run: TaskRun, member: Member, offset: int, *, follow: bool) -> AsyncGenerator[bytes]: ...
+
+
 class Logs:
     """Reads logs.
 
@@ -32,24 +38,43 @@ class Logs:
     ----------
     party
         Who this is: only its own roles' logs are here.
-    store, launcher
-        What ran, and who keeps its log.
+    store, read
+        What ran; what yields the bytes of one log (or of one role's figures) from an offset on, maybe following it.
     """
 
-    def __init__(self, party: PartyId, store: Store, launcher: Launcher) -> None:
+    def __init__(self, party: PartyId, store: Store, read: _Read) -> None:
         self._party = party
         self._store = store
-        self._launcher = launcher
+        self._read = read
 
-    async def read(self, job: JobId, role: str | None, *, follow: bool) -> AsyncGenerator[bytes]:
-        """Yield whole lines, several at once, of every attempt; with `follow` until the job has ended."""
+    async def read(
+        self,
+        job: JobId,
+        role: str | None,
+        *,
+        follow: bool,
+        offsets: Mapping[str, int] = MappingProxyType({}),
+        is_placed: bool = False,
+    ) -> AsyncGenerator[bytes]:
+        """Yield whole lines, several at once, of every attempt.
+
+        Parameters
+        ----------
+        follow
+            Whether to go on until the job has ended.
+        offsets
+            From which byte on logs are read, by ``task/attempt/role``; others as a whole.
+        is_placed
+            Whether, after its lines, a line of its own says how far a log was read.
+        """
+        place = _Place(offsets, is_placed)
         if follow:
-            async with aclosing(_Follower(self, job, role).lines()) as followed:
+            async with aclosing(_Follower(self, job, role, place).lines()) as followed:
                 async for lines in followed:
                     yield lines
             return
         for run, member in await self.logs(job, role):
-            async with aclosing(self.lines(run, member, follow=False)) as read:
+            async with aclosing(self.lines(run, member, place, follow=False)) as read:
                 async for lines in read:
                     yield lines
 
@@ -58,15 +83,16 @@ class Logs:
         roles = [r for r in await self._store.role_runs(job, party=self._party) if role in (None, r.member.role)]
         return [(r.run, r.member) for r in sorted(roles, key=_age) if r.state is not State.WAITING]
 
-    async def lines(self, run: TaskRun, member: Member, *, follow: bool) -> AsyncGenerator[bytes]:
+    async def lines(self, run: TaskRun, member: Member, place: _Place, *, follow: bool) -> AsyncGenerator[bytes]:
         """Yield the whole lines of one log, and where it breaks off one that says so; none where there is no log."""
-        rest = b""
+        rest, offset = b"", place.of(run, member)
         try:
-            async with aclosing(self._launcher.read_log(run, member, follow=follow)) as chunks:
+            async with aclosing(self._read(run, member, offset, follow=follow)) as chunks:
                 async for chunk in chunks:
                     whole, newline, rest = (rest + chunk).rpartition(b"\n")
                     if newline:
-                        yield whole + newline
+                        offset += len(whole) + 1
+                        yield whole + newline + place.line(run, member, offset)
         except RpcError as exc:
             rest += b"\n" if rest else b""
             rest += b"" if exc.code in _NO_LOG else self._note(run, member, exc)
@@ -92,13 +118,32 @@ class Logs:
         return json.dumps(line | where | {"message": message}).encode()
 
 
+@dataclass(frozen=True)
+class _Place:
+    """From where each log is read, and whether it is said how far it was."""
+
+    offsets: Mapping[str, int]
+    is_said: bool
+
+    def of(self, run: TaskRun, member: Member) -> int:
+        """Return where to begin."""
+        return self.offsets.get(_name(run, member), 0)
+
+    def line(self, run: TaskRun, member: Member, offset: int) -> bytes:
+        """Return the line that says how far a log was read, where it is wanted."""
+        if not self.is_said:
+            return b""
+        return json.dumps({"log": _name(run, member), "offset": offset}).encode() + b"\n"
+
+
 class _Follower:
     """Follows all logs of one job at once, each from when its task starts."""
 
-    def __init__(self, logs: Logs, job: JobId, role: str | None) -> None:
+    def __init__(self, logs: Logs, job: JobId, role: str | None, place: _Place) -> None:
         self._logs = logs
         self._job = job
         self._role = role
+        self._place = place
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_LENGTH)
 
     async def lines(self) -> AsyncGenerator[bytes]:
@@ -129,9 +174,13 @@ class _Follower:
                         group.create_task(self._read(log))
 
     async def _read(self, log: _Log) -> None:
-        async with aclosing(self._logs.lines(*log, follow=True)) as read:
+        async with aclosing(self._logs.lines(*log, self._place, follow=True)) as read:
             async for lines in read:
                 await self._queue.put(lines)
+
+
+def _name(run: TaskRun, member: Member) -> str:
+    return f"{run.task}/{run.attempt}/{member.role}"
 
 
 def _age(role: RoleRun) -> tuple[float, int]:

@@ -36,8 +36,18 @@ class FlowMetrics(Collector):
         yield GaugeMetricFamily(
             "fedparty_flow_open_jobs", "Jobs of this party that have not ended", value=self._scheduler.open_jobs
         )
-        yield GaugeMetricFamily("fedparty_flow_cores", "Cores this party offers", value=self._resources.cores)
-        yield GaugeMetricFamily("fedparty_flow_free_cores", "Cores nobody uses", value=self._resources.free_cores)
+        yield GaugeMetricFamily(
+            "fedparty_flow_waiting_tasks",
+            "Tasks of this party's jobs that wait for resources",
+            value=self._scheduler.waiting_tasks,
+        )
+        total, free = self._resources.total, self._resources.free
+        yield GaugeMetricFamily("fedparty_flow_cores", "Cores this party offers", value=total.cores)
+        yield GaugeMetricFamily("fedparty_flow_free_cores", "Cores nobody uses", value=free.cores)
+        yield GaugeMetricFamily("fedparty_flow_memory_bytes", "Memory this party offers", value=total.memory_bytes)
+        yield GaugeMetricFamily("fedparty_flow_free_memory_bytes", "Memory nobody asked for", value=free.memory_bytes)
+        yield GaugeMetricFamily("fedparty_flow_gpus", "GPUs this party offers", value=total.gpus)
+        yield GaugeMetricFamily("fedparty_flow_free_gpus", "GPUs nobody uses", value=free.gpus)
         ended = CounterMetricFamily("fedparty_flow_jobs_ended", "Jobs of this party that ended", labels=["state"])
         for state, count in sorted(self._scheduler.ended.items()):
             ended.add_metric([state], count)

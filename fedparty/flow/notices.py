@@ -63,7 +63,7 @@ class Notices:
     async def _tell(self, party: PartyId, job: Job) -> None:
         outcome = Outcome(job.state, job.error, job.hint)
         if party == self._site.party:
-            await self._site.end(job.id, outcome)
+            await self._site.settle(job.id, outcome)
         else:
             await self._peers.end(party, job.id, outcome)
 

@@ -7,8 +7,9 @@ Does not own what is called when.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,7 +30,11 @@ _SERVICE = "/fedparty.v1.peer.Coordination"
 _DOWN = "PROXY_DOWN"
 _PING_TIMEOUT_S = 5.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 2.0
+_MAX_WORDS = 500
+_KEEPS_NO_LINE = frozenset({"NOT_SUPPORTED", "NOT_ALLOWED"})
+"""What flow and proxy of the release before this one answer to `Queue`."""
 
+Item = TypeVar("Item")
 Reply = TypeVar("Reply", bound=Message)
 
 
@@ -75,14 +80,31 @@ class Peers:
         RpcError
             CORES_TAKEN: not now, at once. Else: refused, or not reached in time.
         """
-        request = peer_pb2.PrepareRequest(
-            run=run_message_of(run),
-            description=job.text,
-            protocol=PROTOCOL,
-            remaining_s=max(0.001, job.deadline_at - time.time()),
-        )
-        reply = await self._repeat(to, run.job, "Prepare", request, peer_pb2.PrepareReply)
+        reply = await self._repeat(to, run.job, "Prepare", _prepare(job, run), peer_pb2.PrepareReply)
         check_protocol(reply.protocol, f"party {to}")
+
+    async def queue(self, to: PartyId, job: Job, run: TaskRun) -> AsyncGenerator[str]:
+        """Stand in a party's line while this is read; yield what it waits for, empty when it is its turn.
+
+        The line of a party that keeps none (the release before this one) is no longer than a backoff.
+
+        Raises
+        ------
+        RpcError
+            Refused, or not reached for longer than the patience.
+        """
+        request = _prepare(job, run)
+        try:
+            async with aclosing(self._reopening(to, run.job, lambda: self._words(to, run.job, request))) as words:
+                async for word in words:
+                    yield word
+        except RpcError as exc:
+            if exc.code not in _KEEPS_NO_LINE:
+                raise
+            self._answered(to, run.job)
+            await asyncio.sleep(random.uniform(0.5, 1) * _MAX_BACKOFF_S)  # noqa: S311 - spreads jobs, guards nothing
+            yield ""
+            await asyncio.Event().wait()
 
     async def start(self, to: PartyId, run: TaskRun) -> None:
         """Let a party start its part of a prepared attempt.
@@ -127,22 +149,9 @@ class Peers:
         RpcError
             Refused, or not reached for longer than the patience.
         """
-        broken_at, backoff_s = 0.0, _BACKOFF_S
-        while True:
-            try:
-                async with aclosing(self._reports(to, run)) as reports:
-                    async for report in reports:
-                        broken_at, backoff_s = 0.0, _BACKOFF_S
-                        self._answered(to, run.job)
-                        yield report
-                return
-            except RpcError as exc:
-                self._met(to, run.job, exc)
-                broken_at = broken_at or time.monotonic()
-                if not catalogue.is_retryable(exc) or time.monotonic() - broken_at >= self._patience_s:
-                    raise
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+        async with aclosing(self._reopening(to, run.job, lambda: self._reports(to, run))) as reports:
+            async for report in reports:
+                yield report
 
     async def ping(self, to: PartyId, *, padding: bytes = b"") -> Ping:
         """Ask a party's flow who it is.
@@ -161,6 +170,27 @@ class Peers:
         request = peer_pb2.PingRequest(padding=padding)
         reply = await self._once(to, None, "Ping", request, peer_pb2.PingReply, _PING_TIMEOUT_S)
         return Ping(PartyId(reply.party), reply.version, reply.protocol, time.monotonic() - began)
+
+    async def _reopening(
+        self, to: PartyId, job: JobId, open_stream: Callable[[], AsyncGenerator[Item]]
+    ) -> AsyncGenerator[Item]:
+        """Yield what a stream says, and open it again where it breaks."""
+        broken_at, backoff_s = 0.0, _BACKOFF_S
+        while True:
+            try:
+                async with aclosing(open_stream()) as items:
+                    async for item in items:
+                        broken_at, backoff_s = 0.0, _BACKOFF_S
+                        self._answered(to, job)
+                        yield item
+                return
+            except RpcError as exc:
+                self._met(to, job, exc)
+                broken_at = broken_at or time.monotonic()
+                if not catalogue.is_retryable(exc) or time.monotonic() - broken_at >= self._patience_s:
+                    raise
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
     async def _repeat(self, to: PartyId, job: JobId, method: str, request: Message, reply: type[Reply]) -> Reply:
         """Call until it is answered; cores that are taken are an answer."""
@@ -212,6 +242,22 @@ class Peers:
         except RpcError as exc:
             raise _named(exc, to, method) from exc
 
+    async def _words(self, to: PartyId, job: JobId, request: peer_pb2.PrepareRequest) -> AsyncGenerator[str]:
+        answers = calls.read_stream(
+            self._egress,
+            f"{_SERVICE}/Queue",
+            request,
+            peer_pb2.QueueReport.FromString,
+            metadata=to_party(to, job),
+            unavailable=_DOWN,
+        )
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield "" if answer.is_turn else f"party {to}: {answer.waits_for[:_MAX_WORDS]}"
+        except RpcError as exc:
+            raise _named(exc, to, "Queue") from exc
+
     async def _reports(self, to: PartyId, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
         answers = calls.read_stream(
             self._egress,
@@ -228,6 +274,16 @@ class Peers:
                         yield Member(report.role, to), outcome_of(report)
         except RpcError as exc:
             raise _named(exc, to, "Supervise") from exc
+
+
+def _prepare(job: Job, run: TaskRun) -> peer_pb2.PrepareRequest:
+    return peer_pb2.PrepareRequest(
+        run=run_message_of(run),
+        description=job.text,
+        protocol=PROTOCOL,
+        remaining_s=max(0.001, job.deadline_at - time.time()),
+        voucher=job.voucher,
+    )
 
 
 def _named(exc: RpcError, to: PartyId, method: str) -> RpcError:

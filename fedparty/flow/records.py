@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from fedparty.flow.description import JobDescription
 from fedparty.flow.states import FINAL, State
+from fedparty.jobs.description import JobDescription
 from fedparty.types import JobId, Member, PartyId, TaskRun
 
 
@@ -22,6 +22,22 @@ class Outcome:
     hint: str = ""
     result: str = ""
     """JSON that a component returned."""
+
+
+@dataclass(frozen=True)
+class JobHead:
+    """A job as it is listed: without what it is to do. Times as in `Job`."""
+
+    id: JobId
+    initiator: PartyId
+    name: str
+    state: State
+    created_at: float
+    error: str
+    hint: str
+    started_at: float | None
+    ended_at: float | None
+    submitter: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,10 @@ class Job:
     hint: str = ""
     started_at: float | None = None
     ended_at: float | None = None
+    submitter: str = ""
+    """Who submitted it, e.g. ``alice@10000 (token)``; empty: nobody said."""
+    voucher: str = ""
+    """The initiator's signature on that; see `fedparty.crypto.submissions`."""
     is_held: bool = False
     """Whether this party's worker or mailbox may still hold something of it."""
 
@@ -47,6 +67,14 @@ class Job:
     def description(self) -> JobDescription:
         """What the job is to do; checked when it was accepted."""
         return JobDescription.model_validate_json(self.text)
+
+    @property
+    def head(self) -> JobHead:
+        """The job as it is listed."""
+        return JobHead(
+            self.id, self.initiator, self.name, self.state, self.created_at, self.error, self.hint, self.started_at,
+            self.ended_at, self.submitter,
+        )  # fmt: skip
 
     @property
     def is_final(self) -> bool:

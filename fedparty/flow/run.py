@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -17,14 +16,16 @@ from contextlib import aclosing
 from fedparty.errors import JobError, RpcError
 from fedparty.flow.background import until_read, until_recorded
 from fedparty.flow.peers import Peers
+from fedparty.flow.places import Places
 from fedparty.flow.records import Job, Outcome, RoleRun
+from fedparty.flow.resources import rank_of
 from fedparty.flow.states import FINAL, State
 from fedparty.flow.store import Store
+from fedparty.flow.turns import Turns
 from fedparty.types import Member, PartyId, TaskRun
 
 logger = logging.getLogger(__name__)
 
-_BACKOFF_S, _MAX_BACKOFF_S = 0.05, 2.0
 _TIMEOUT_HINT = "Look at the log of the role that still ran, or give the job more time: timeout_s."
 _LOST_HINT = "Look at the worker services of the job's parties: deploy.py status, deploy.py logs."
 
@@ -57,15 +58,18 @@ class JobRun:
         The initiator: this party, whose own roles are in the database already when they are reported.
     store, peers
         Its database, and the way to every party.
+    turns
+        Where the party's own tasks wait until they may ask for resources.
     max_attempts
-        How often a task is tried whose processes are lost.
+        How often a task is tried whose processes are lost, unless it says so itself.
     """
 
-    def __init__(self, job: Job, party: PartyId, store: Store, peers: Peers, max_attempts: int) -> None:
+    def __init__(self, job: Job, party: PartyId, store: Store, peers: Peers, turns: Turns, max_attempts: int) -> None:
         self._job = job
         self._party = party
         self._store = store
         self._peers = peers
+        self._turns = turns
         self._max_attempts = max_attempts
         self._waits_for = ""
 
@@ -95,7 +99,7 @@ class JobRun:
         error = f"the job did not end within {self._job.deadline_at - self._job.created_at:.6g} s"
         if unanswered := self._peers.unanswered(self._job.id):
             return Outcome(State.TIMEOUT, f"{error}; {unanswered.message}", unanswered.hint)
-        waited = f"; it waited for cores: {self._waits_for}" if self._waits_for else ""
+        waited = f"; it waited for resources: {self._waits_for}" if self._waits_for else ""
         return Outcome(State.TIMEOUT, error + waited, _TIMEOUT_HINT)
 
     async def _run_tasks(self) -> None:
@@ -117,25 +121,31 @@ class JobRun:
         states = {role.state for role in known if role.run.attempt == attempt}
         if states == {State.SUCCESS}:
             return
-        if State.LOST in states:
+        if any(self._may_help(name, state) for state in states):
             await self._abandon(TaskRun(self._job.id, name, attempt), "the attempt is lost")
             attempt, states = attempt + 1, set()
         await self._attempts(name, attempt, has_started=bool(states) and State.WAITING not in states)
 
+    def _may_help(self, name: str, state: State) -> bool:
+        """Return whether another attempt may help where a role ended so: it was lost, or took too long for one."""
+        has_limit = self._job.description.tasks[name].timeout_s is not None
+        return state is State.LOST or (state is State.TIMEOUT and has_limit)
+
     async def _attempts(self, name: str, first: int, *, has_started: bool) -> None:
-        """Try a task until an attempt is not lost."""
-        for attempt in range(first, self._max_attempts + 1):
+        """Try a task until an attempt ends with what another would not change."""
+        last = self._job.description.tasks[name].retries or self._max_attempts
+        for attempt in range(first, last + 1):
             run = TaskRun(self._job.id, name, attempt)
             try:
                 await self._attempt(run, has_started=has_started)
                 return
             except _Ended as exc:
-                if exc.outcome.state is not State.LOST or attempt == self._max_attempts:
+                if not self._may_help(name, exc.outcome.state) or attempt == last:
                     raise
                 logger.warning("attempt %d of task %s is lost: %s", attempt, name, exc.outcome.error)
                 await self._abandon(run, f"the attempt is lost: {exc.outcome.error}")
             has_started = False
-        raise JobError(f"task {name} was lost in all {self._max_attempts} attempts", hint=_LOST_HINT)
+        raise JobError(f"task {name} was lost in all {last} attempts", hint=_LOST_HINT)
 
     async def _attempt(self, run: TaskRun, *, has_started: bool) -> None:
         if not has_started:
@@ -146,22 +156,45 @@ class JobRun:
         await self._at_all(lambda party: self._supervise(party, run))
 
     async def _prepare(self, run: TaskRun) -> None:
-        """Prepare everywhere or nowhere: while one party's cores are taken, nobody's are held."""
-        backoff_s = _BACKOFF_S
-        while True:
+        """Prepare everywhere or nowhere: while one party's resources are taken, nobody's are held."""
+        parties = self._job.description.parties
+        self._waits_for = "its turn among the jobs of this party"
+        async with self._turns.turn(rank_of(self._job, run), parties) as turn:
+
+            def note(words: dict[PartyId, str]) -> None:
+                self._waits_for = "; ".join(words.values())
+                self._turns.waits(turn, words)
+
+            is_prepared = not turn.waits_at and await self._try_prepare(run, note)
+            while not is_prepared:
+                async with Places(self._peers, self._job, run, note) as places:
+                    await places.turn()
+                    is_prepared = await self._try_prepare(run, note)
+        self._waits_for = ""
+
+    async def _try_prepare(self, run: TaskRun, note: Callable[[dict[PartyId, str]], None]) -> bool:
+        """Return whether every party has given what the attempt needs; if one has not, no party has."""
+        refusals: dict[PartyId, str] = {}
+
+        async def prepare(party: PartyId) -> None:
             try:
-                await self._at_all(lambda party: self._peers.prepare(party, self._job, run))
-                self._waits_for = ""
-                return
+                await self._peers.prepare(party, self._job, run)
             except RpcError as exc:
                 if exc.code != "CORES_TAKEN":
                     raise
-                if not self._waits_for:
-                    logger.info("the job waits for cores: %s", exc.message)
-                self._waits_for = exc.message
+                refusals[party] = exc.message
+                raise
+
+        try:
+            await self._at_all(prepare)
+        except RpcError as exc:
+            if exc.code != "CORES_TAKEN":
+                raise
+            logger.info("the task %s waits: %s", run.task, exc.message)
+            note(refusals)
             await self._stop(run)
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads jobs, guards nothing
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+            return False
+        return True
 
     async def _supervise(self, party: PartyId, run: TaskRun) -> None:
         """Record what a party reports until its roles have succeeded; raise `_Ended` where one does not."""

@@ -14,9 +14,9 @@ from collections import Counter
 from ulid import ULID
 
 from fedparty.errors import FedpartyError
-from fedparty.flow import description as descriptions
+from fedparty.flow import components
+from fedparty.flow.admission import Admission, Asked
 from fedparty.flow.background import until_read, until_recorded
-from fedparty.flow.description import JobDescription
 from fedparty.flow.notices import KEPT_S, Notices
 from fedparty.flow.peers import Peers
 from fedparty.flow.records import Job, Outcome
@@ -24,6 +24,9 @@ from fedparty.flow.run import JobRun
 from fedparty.flow.site import Site
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
+from fedparty.flow.turns import Turns
+from fedparty.jobs import description as descriptions
+from fedparty.jobs.description import JobDescription
 from fedparty.rpc.logging import log_context
 from fedparty.types import JobId
 
@@ -37,6 +40,8 @@ class Scheduler:
     ----------
     site
         This party's own part in jobs.
+    admission
+        Decides whether it takes part, and signs for its people.
     store, peers
         Its database, and the way to every party.
     max_attempts
@@ -45,33 +50,53 @@ class Scheduler:
         Limit for a job that names none.
     """
 
-    def __init__(self, site: Site, store: Store, peers: Peers, max_attempts: int, timeout_s: float) -> None:
+    def __init__(
+        self, site: Site, admission: Admission, store: Store, peers: Peers, max_attempts: int, timeout_s: float
+    ) -> None:
         self._party = site.party
+        self._site = site
+        self._admission = admission
         self._store = store
         self._peers = peers
         self._max_attempts = max_attempts
         self._timeout_s = timeout_s
         self._notices = Notices(site, store, peers)
+        self._turns = Turns()
         self._running: dict[JobId, asyncio.Task[None]] = {}
         self.ended: Counter[State] = Counter()
         """How many jobs ended in which state, since the start of this process."""
+
+    @property
+    def waiting_tasks(self) -> int:
+        """How many of their tasks wait for resources."""
+        return len(self._turns)
 
     @property
     def open_jobs(self) -> int:
         """How many jobs are being driven."""
         return len(self._running)
 
-    async def submit(self, description: JobDescription) -> Job:
+    async def submit(self, description: JobDescription, asked: Asked) -> Job:
         """Accept a job: it is in the database when this returns, and is driven from now on.
+
+        Parameters
+        ----------
+        asked
+            Who submits it; where it is signed, the text that was is what every party reads.
 
         Raises
         ------
         JobError
-            Written down, the description is not one that every party can read.
+            Written down, the description is not one that every party can read; or a component, a role or a parameter
+            is unknown.
+        RpcError
+            NOT_ENOUGH_RESOURCES: a task asks for more than this party will ever have. POLICY_REFUSED, TOKEN_REFUSED:
+            see `Admission.submitted`.
         """
         now = time.time()
-        text = description.model_dump_json(exclude_defaults=True)
-        descriptions.parse(text)
+        text = asked.text or description.travelling()
+        description = descriptions.parse(text)
+        await asyncio.to_thread(components.check, description)
         job = Job(
             id=JobId(f"{self._party}-{ULID()}"),
             initiator=self._party,
@@ -81,6 +106,8 @@ class Scheduler:
             created_at=now,
             deadline_at=now + (description.timeout_s or self._timeout_s),
         )
+        self._site.check(job)
+        job = await self._admission.submitted(job, asked)
         await self._store.add_job(job)
         with log_context(job=job.id):
             logger.info("job accepted: %s", description.name)
@@ -123,12 +150,15 @@ class Scheduler:
 
     async def _outcome(self, job: Job) -> Outcome:
         try:
-            return await JobRun(job, self._party, self._store, self._peers, self._max_attempts).run()
+            return await self._run_of(job).run()
         except FedpartyError as exc:
             return Outcome(State.FAILED, exc.message, exc.hint)
         except Exception as exc:  # the boundary of one job: recorded as its failure
             logger.exception("unforeseen error in the scheduler")
             return Outcome(State.FAILED, f"unforeseen error in the flow: {type(exc).__name__}: {exc}", _BUG_HINT)
+
+    def _run_of(self, job: Job) -> JobRun:
+        return JobRun(job, self._party, self._store, self._peers, self._turns, self._max_attempts)
 
     async def _end(self, job: Job, outcome: Outcome) -> bool:
         expires_at = time.time() + KEPT_S

@@ -14,20 +14,29 @@ from functools import partial
 
 from fedparty.crypto.files import read_secret
 from fedparty.crypto.revocations import Revocations
-from fedparty.crypto.tokens import TokenSigner
+from fedparty.crypto.tokens import TokenSigner, TokenVerifier
 from fedparty.database.engine import Database
 from fedparty.database.migrate import check
 from fedparty.federation.client import MailboxClient
+from fedparty.flow.admission import Admission
 from fedparty.flow.api.app import create_app
 from fedparty.flow.api.backend import Backend
-from fedparty.flow.background import until_read
+from fedparty.flow.audit import ALLOWED, REFUSED, Audit, Entry
+from fedparty.flow.audit.store import AuditStore
+from fedparty.flow.background import Background, until_read
+from fedparty.flow.bindings import Bindings
+from fedparty.flow.bindings.store import BindingStore
 from fedparty.flow.changes import Changes
 from fedparty.flow.coordination import Coordination
 from fedparty.flow.launcher import Launcher
 from fedparty.flow.logs import Logs
 from fedparty.flow.metrics import FlowMetrics
 from fedparty.flow.peers import Peers
+from fedparty.flow.people import People
+from fedparty.flow.people.store import PeopleStore
+from fedparty.flow.policy import PolicyFile
 from fedparty.flow.resources import Resources
+from fedparty.flow.retention import Retention
 from fedparty.flow.scheduler import Scheduler
 from fedparty.flow.site import Site
 from fedparty.flow.store import Store
@@ -62,16 +71,22 @@ async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
         store = await stack.enter_async_context(_open_store(settings))
         neighbours = await stack.enter_async_context(_open_neighbours(settings))
         site = await stack.enter_async_context(_site(settings, store, neighbours))
-        await stack.enter_async_context(_coordination(settings, store, site))
+        governance = await stack.enter_async_context(_govern(settings, store))
+        await stack.enter_async_context(_coordination(settings, store, site, governance.admission))
         peers = Peers(neighbours.egress, settings.peer_timeout_s)
-        scheduler = await stack.enter_async_context(_scheduler(settings, site, store, peers))
-        logs = Logs(settings.party, store, neighbours.launcher)
-        backend = Backend(settings.party, settings.federation, store, scheduler, site, peers, logs)
-        app = create_app(backend, read_secret(settings.api_token), str(settings.api_token))
+        scheduler = await stack.enter_async_context(_scheduler(settings, site, governance.admission, store, peers))
+        await stack.enter_async_context(_retention(settings, site, store))
+        logs = Logs(settings.party, store, neighbours.launcher.read_log)
+        figures = Logs(settings.party, store, neighbours.launcher.read_metrics)
+        backend = Backend(
+            settings.party, settings.federation, store, scheduler, site, peers, logs, figures,
+            governance.people, governance.policy, governance.admission, governance.audit, settings.ca_certificate,
+        )  # fmt: skip
+        app = create_app(backend, str(settings.api_token))
         await stack.enter_async_context(serve_http(settings.rest, app, grace_s=_REST_GRACE_S))
         registry = new_registry()
         FlowMetrics(scheduler, site.resources, registry)
-        readiness = partial(_missing, store, neighbours)
+        readiness = partial(_missing, store, neighbours, governance)
         await stack.enter_async_context(serve_operations(settings.operations, readiness, registry))
         logger.info("the flow is ready: REST %s, peer %s", settings.rest, settings.peer)
         await stop.wait()
@@ -94,10 +109,32 @@ class _Neighbours:
         return {name: answer for name, answer in zip(self.probed, answers, strict=True) if answer}
 
 
-async def _missing(store: Store, neighbours: _Neighbours) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Governance:
+    """Who may do what here, and what was decided."""
+
+    people: People
+    policy: PolicyFile
+    audit: Audit
+    admission: Admission
+
+    def faults(self) -> dict[str, str]:
+        """Return what is wrong with the site's own files."""
+        found = {"policy": self.policy.fault, "audit log": self.audit.fault}
+        return {name: fault for name, fault in found.items() if fault}
+
+    async def follow_policy(self) -> None:
+        """Write down each policy that comes into force, and each file that does not."""
+        async for _ in self.policy.changes():
+            decision = REFUSED if self.policy.fault else ALLOWED
+            why = self.policy.fault or self.policy.source
+            await self.audit.note(Entry("flow", "reload policy", str(self.policy.path), decision, why))
+
+
+async def _missing(store: Store, neighbours: _Neighbours, governance: _Governance) -> dict[str, str]:
     """Return what the flow waits for."""
     fault, missing = await asyncio.gather(store.fault(_PROBE_S), neighbours.missing())
-    return missing | ({"database": fault} if fault else {})
+    return missing | governance.faults() | ({"database": fault} if fault else {})
 
 
 async def _probe(channel: Channel) -> str:
@@ -120,6 +157,23 @@ async def _open_store(settings: FlowSettings) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
+async def _govern(settings: FlowSettings, store: Store) -> AsyncIterator[_Governance]:
+    database = store.database
+    people = People(PeopleStore(database), read_secret(settings.api_token))
+    policy, audit = PolicyFile(settings.policy), Audit(settings.audit_log, AuditStore(database))
+    signer = TokenSigner(settings.signing_key, settings.signing_certificate, settings.federation, settings.party)
+    verifier = TokenVerifier(settings.ca_certificate, settings.revocations, settings.federation)
+    governance = _Governance(people, policy, audit, Admission(settings.party, policy, people, audit, signer, verifier))
+    following = asyncio.create_task(governance.follow_policy())
+    try:
+        yield governance
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await audit.close()
+
+
+@asynccontextmanager
 async def _open_neighbours(settings: FlowSettings) -> AsyncIterator[_Neighbours]:
     signer = TokenSigner(settings.signing_key, settings.signing_certificate, settings.federation, settings.party)
     async with (
@@ -137,9 +191,10 @@ async def _open_neighbours(settings: FlowSettings) -> AsyncIterator[_Neighbours]
 
 @asynccontextmanager
 async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -> AsyncIterator[Site]:
-    resources = Resources(settings.party, settings.cores)
+    resources = Resources(settings.party, settings.cores, settings.memory_bytes)
     lease_s = 2 * settings.peer_timeout_s
-    site = Site(settings.party, store, resources, neighbours.launcher, neighbours.mailbox, lease_s)
+    bindings = Bindings(settings.party, BindingStore(store.database), neighbours.launcher)
+    site = Site(settings.party, store, resources, neighbours.launcher, neighbours.mailbox, bindings, lease_s)
     await site.adopt()
     try:
         yield site
@@ -148,9 +203,9 @@ async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -
 
 
 @asynccontextmanager
-async def _coordination(settings: FlowSettings, store: Store, site: Site) -> AsyncIterator[None]:
+async def _coordination(settings: FlowSettings, store: Store, site: Site, admission: Admission) -> AsyncIterator[None]:
     guard = StreamGuard(Revocations(settings.revocations))
-    coordination = Coordination(site, store, guard, read_secret(settings.proxy_secret), settings.federation)
+    coordination = Coordination(site, admission, store, guard, read_secret(settings.proxy_secret), settings.federation)
     server = await coordination.listen(settings.peer)
     try:
         async with guard.watching():
@@ -160,10 +215,23 @@ async def _coordination(settings: FlowSettings, store: Store, site: Site) -> Asy
 
 
 @asynccontextmanager
-async def _scheduler(settings: FlowSettings, site: Site, store: Store, peers: Peers) -> AsyncIterator[Scheduler]:
-    scheduler = Scheduler(site, store, peers, settings.max_attempts, settings.job_timeout_s)
+async def _scheduler(
+    settings: FlowSettings, site: Site, admission: Admission, store: Store, peers: Peers
+) -> AsyncIterator[Scheduler]:
+    scheduler = Scheduler(site, admission, store, peers, settings.max_attempts, settings.job_timeout_s)
     await scheduler.resume()
     try:
         yield scheduler
     finally:
         await scheduler.close()
+
+
+@asynccontextmanager
+async def _retention(settings: FlowSettings, site: Site, store: Store) -> AsyncIterator[None]:
+    background = Background()
+    retention = Retention(site, store, settings.retention_days, settings.retention_jobs)
+    background.keep("retention", retention.run())
+    try:
+        yield
+    finally:
+        await background.close()

@@ -1,7 +1,7 @@
 """This party's part in jobs, whoever submitted them.
 
-Owns what is prepared, started, watched and ended *here*: cores, registration at the mailbox, processes at the worker,
-each job's deadline by this party's own clock. Does not own the job as a whole (`scheduler`), nor who may ask
+Owns what is prepared, started, watched and ended *here*: resources, registration at the mailbox, processes at the
+worker, each job's deadline by this party's own clock. Does not own the job as a whole (`scheduler`), nor who may ask
 (`coordination`).
 
 Whatever this party's services hold of a job is noted in the database (``is_held``) before they hold it, and until they
@@ -13,25 +13,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing, suppress
 from functools import partial
 from weakref import WeakValueDictionary
 
 from fedparty.errors import DatabaseError, RpcError
 from fedparty.federation.client import MailboxClient
 from fedparty.flow.background import Background, until_read, until_recorded
+from fedparty.flow.bindings import Bindings
 from fedparty.flow.launcher import Launcher
 from fedparty.flow.records import Job, Outcome, RoleRun
-from fedparty.flow.resources import Resources
+from fedparty.flow.resources import Resources, needs_of, rank_of
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
+from fedparty.jobs.description import MAX_TIMEOUT_S
 from fedparty.rpc import catalogue
 from fedparty.types import JobId, PartyId, TaskRun
 
 logger = logging.getLogger(__name__)
 
 _BACKOFF_S, _MAX_BACKOFF_S = 0.2, 30.0
+_FIRST_WORD_S, _MAX_LEARN_BACKOFF_S = 1.0, 2.0
 
 
 class Site:
@@ -42,9 +45,11 @@ class Site:
     party
         Who this is.
     store, resources, launcher, mailbox
-        Its database, cores, worker service and mailbox.
+        Its database, its resources, worker service and mailbox.
+    bindings
+        Its tables.
     lease_s
-        How long prepared cores are kept for a start that does not come.
+        How long prepared resources are kept for a start that does not come.
     """
 
     def __init__(
@@ -54,25 +59,29 @@ class Site:
         resources: Resources,
         launcher: Launcher,
         mailbox: MailboxClient,
+        bindings: Bindings,
         lease_s: float,
     ) -> None:
         self.party = party
         self.resources = resources
         self._store = store
-        self._launcher = launcher
+        self.launcher = launcher
         self._mailbox = mailbox
+        self.bindings = bindings
         self._lease_s = lease_s
         self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
         self._leases: dict[TaskRun, asyncio.TimerHandle] = {}
         self._watches, self._deadlines, self._clearing = Background(), Background(), Background()
+        self._learning = Background()
 
     async def prepare(self, job: Job, run: TaskRun) -> None:
-        """Take cores for this party's roles and register the attempt at the mailbox.
+        """Take what this party's roles need, and register the attempt at the mailbox.
 
         Raises
         ------
         RpcError
-            STALE_ATTEMPT, TASK_ENDED, NOT_ENOUGH_CORES, CORES_TAKEN, or a service of this party that does not answer.
+            STALE_ATTEMPT, TASK_ENDED, NOT_ENOUGH_RESOURCES, CORES_TAKEN, or a service of this party that does not
+            answer.
         """
         async with self._lock(run.job):
             known, roles = await self._admit(run)
@@ -81,7 +90,43 @@ class Site:
             if any(role.run == run and role.state is not State.WAITING for role in roles):
                 return
             await self._end_attempts([role for role in roles if role.run.attempt < run.attempt], "a newer attempt")
+            self.check(job)
+            await self._check_tables(job, run)
             await self._hold(known or job, run)
+
+    def check(self, job: Job) -> None:
+        """Refuse a job of which any task asks for more than this party will ever have.
+
+        Raises
+        ------
+        RpcError
+            NOT_ENOUGH_RESOURCES: with the numbers.
+        """
+        if job.description.members_at(self.party):
+            self.resources.check({task: needs_of(job, task, self.party) for task in job.description.tasks})
+
+    async def _check_tables(self, job: Job, run: TaskRun) -> None:
+        """Refuse a task that names a table which is not bound here."""
+        for member in job.description.members_at(self.party):
+            await self.bindings.of(job.description.parameters_of(run.task, member))
+
+    async def queue(self, job: Job, run: TaskRun) -> AsyncGenerator[str]:
+        """Stand in line while this is read; yield what it waits for when its turn comes or goes, empty: it is its turn.
+
+        Raises
+        ------
+        RpcError
+            NOT_ENOUGH_RESOURCES: it never will be.
+        """
+        self.check(job)
+        was_turn: bool | None = None
+        with self.resources.place(rank_of(job, run), needs_of(job, run.task, self.party)) as place:
+            while True:
+                change, waits_for = place.change, place.waits_for
+                if was_turn is not (not waits_for):
+                    was_turn = not waits_for
+                    yield waits_for
+                await change.wait()
 
     async def start(self, run: TaskRun) -> None:
         """Start this party's roles of a prepared attempt.
@@ -115,33 +160,90 @@ class Site:
             await self._end_attempts(ended, reason)
 
     async def end(self, job: JobId, outcome: Outcome) -> None:
-        """End a job here. What this party's services hold is let go now, or as soon as they answer."""
+        """End a job here by this party's own word; its initiator hears it from the roles that end with it.
+
+        What this party's services hold is let go now, or as soon as they answer.
+        """
+        await self._end_and_clear(job, self._store.end_part, outcome)
+
+    async def settle(self, job: JobId, outcome: Outcome) -> None:
+        """End a job here as its initiator has decided, so that all parties' records agree."""
+        await self._end_and_clear(job, self._store.settle, outcome)
+
+    async def _end_and_clear(
+        self, job: JobId, record: Callable[[JobId, PartyId, Outcome], Awaitable[None]], outcome: Outcome
+    ) -> None:
         async with self._lock(job):
             known = await self._store.job(job)
             if known is None:
                 return
-            await self._store.end_part(job, self.party, outcome)
+            await record(job, self.party, outcome)
             if known.is_held:
                 await self._clear_or_retry(known)
 
+    async def delete(self, job: JobId) -> None:
+        """Delete an ended job here: what it left at the worker, and what is recorded of it.
+
+        Raises
+        ------
+        RpcError
+            CONFLICT: it has not ended, something is still held of it, or a party has not heard of its end. Or the
+            worker service does not answer.
+        """
+        async with self._lock(job):
+            known = await self._store.job(job)
+            if known is None:
+                return
+            if not known.is_final:
+                raise catalogue.error("CONFLICT", f"job {job} is {known.state}", hint="Stop it first.")
+            if known.is_held:
+                raise catalogue.error("CONFLICT", f"job {job} is still being cleared at party {self.party}")
+            untold = [notice.party for notice in await self._store.notices() if notice.job == job]
+            if untold:
+                raise catalogue.error(
+                    "CONFLICT",
+                    f"job {job} has ended, and party {', '.join(untold)} was not told yet",
+                    hint="Wait until that party is reached again.",
+                )
+            await self.launcher.forget(job)
+            await self._store.delete(job, time.time() + MAX_TIMEOUT_S)
+
     async def adopt(self) -> None:
         """Carry on after a restart: watch what runs, let go what has ended."""
+        self._learn()
         for job in await until_read(self._store.held):
             if job.is_final:
                 self._clear_later(job)
                 continue
             roles = await until_read(partial(self._own, job.id))
             for run in _runs(role for role in roles if role.state is State.RUNNING):
-                self.resources.adopt(run, job.description.cores_at(self.party, run.task))
+                self.resources.adopt(run, needs_of(job, run.task, self.party))
                 self._watch(run, job)
             self._keep_deadline(job)
+        with suppress(TimeoutError):  # a worker that is there answers at once; one that is not must not delay the rest
+            await asyncio.wait_for(self.resources.known.wait(), _FIRST_WORD_S)
 
     async def close(self) -> None:
         """Stop watching; tasks go on and are adopted by the next start."""
         for lease in self._leases.values():
             lease.cancel()
-        for background in (self._watches, self._deadlines, self._clearing):
+        for background in (self._watches, self._deadlines, self._clearing, self._learning):
             await background.close()
+
+    def _learn(self) -> None:
+        """Ask the worker what its machine has; nothing is taken before it has answered once."""
+        self._learning.keep("machine", self._until_learnt())
+
+    async def _until_learnt(self) -> None:
+        backoff_s = _BACKOFF_S
+        while True:
+            try:
+                self.resources.learn(await self.launcher.describe())
+                return
+            except RpcError as exc:
+                logger.info("what the worker's machine has is asked again: %s", exc.message)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, _MAX_LEARN_BACKOFF_S)
 
     def _lock(self, job: JobId) -> asyncio.Lock:
         return self._locks.setdefault(job, asyncio.Lock())
@@ -158,6 +260,8 @@ class Site:
             STALE_ATTEMPT: there is a newer one. TASK_ENDED: the job has ended here.
         """
         job = await self._store.job(run.job)
+        if job is None and await self._store.is_deleted(run.job):
+            raise catalogue.error("TASK_ENDED", f"job {run.job} has ended and was deleted at party {self.party}")
         if job is not None and job.is_final:
             reason = f"job {run.job} has ended at party {self.party} with {job.state}"
             raise catalogue.error("TASK_ENDED", f"{reason}: {job.error}" if job.error else reason)
@@ -194,17 +298,18 @@ class Site:
         self._take(job, run)
         self._lease(run)
         for role in roles:
-            await self._launcher.start(job, run, role.member)
+            tables = await self.bindings.of(job.description.parameters_of(run.task, role.member))
+            await self.launcher.start(job, run, role.member, tables)
         await self._store.launched(run, self.party)
         self._end_lease(run)
         logger.info("attempt %d started: %s", run.attempt, ", ".join(str(role.member) for role in roles))
         self._watch(run, job)
 
     def _take(self, job: Job, run: TaskRun) -> None:
-        self.resources.take(run, job.description.cores_at(self.party, run.task))
+        self.resources.take(rank_of(job, run), needs_of(job, run.task, self.party))
 
     def _lease(self, run: TaskRun) -> None:
-        """Keep an attempt's cores for a start, but not for ever."""
+        """Keep an attempt's resources for a start, but not for ever."""
         self._end_lease(run)
         self._leases[run] = asyncio.get_running_loop().call_later(self._lease_s, self._release, run)
 
@@ -222,10 +327,11 @@ class Site:
 
     async def _record(self, run: TaskRun, job: Job) -> None:
         """Write down what the worker says about an attempt, until it has ended here."""
-        async with aclosing(self._launcher.follow(run, job.description.members_at(self.party))) as reports:
+        async with aclosing(self.launcher.follow(run, job.description.members_at(self.party))) as reports:
             async for member, outcome in reports:
                 if outcome.state is State.LOST:
                     logger.warning("%s in attempt %d: %s", member, run.attempt, outcome.error)
+                    self._learn()  # the worker may have come back on another machine
                 await until_recorded(partial(self._store.report, run, member, outcome))
         self._release(run)
 
@@ -238,7 +344,7 @@ class Site:
     async def _stop_run(self, run: TaskRun) -> None:
         """Kill what runs of an attempt; the worker's word on its end is no news any more."""
         self._watches.cancel(run)
-        await self._launcher.stop(run)
+        await self.launcher.stop(run)
         self._release(run)
 
     def _keep_deadline(self, job: Job) -> None:

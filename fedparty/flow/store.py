@@ -10,7 +10,7 @@ lock in one order: the job, its roles, its notices.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,12 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fedparty.database.engine import Database
 from fedparty.flow.changes import Changes
-from fedparty.flow.records import Job, Notice, Outcome, RoleRun
+from fedparty.flow.records import Job, JobHead, Notice, Outcome, RoleRun
 from fedparty.flow.states import FINAL, SOURCES, State
-from fedparty.flow.tables import JOBS, NOTICES, ROLE_RUNS
+from fedparty.flow.tables import DELETED_JOBS, JOBS, METADATA, NOTICES, ROLE_RUNS
 from fedparty.types import JobId, Member, PartyId, TaskRun
 
 _JOB, _ROLE = JOBS.c, ROLE_RUNS.c
+_HEAD = (
+    _JOB.id, _JOB.initiator, _JOB.name, _JOB.state, _JOB.created_at, _JOB.error, _JOB.hint, _JOB.started_at,
+    _JOB.ended_at, _JOB.submitter,
+)  # fmt: skip
 
 
 class Store:
@@ -38,7 +42,7 @@ class Store:
     """
 
     def __init__(self, database: Database, changes: Changes) -> None:
-        self._database = database
+        self.database = self._database = database
         self.changes = changes
 
     # Reading
@@ -48,9 +52,33 @@ class Store:
         found = await self._jobs(sa.select(JOBS).where(_JOB.id == job))
         return found[0] if found else None
 
-    async def jobs(self, limit: int) -> tuple[Job, ...]:
-        """Return the newest jobs, newest first."""
-        return await self._jobs(sa.select(JOBS).order_by(_JOB.created_at.desc(), _JOB.id.desc()).limit(limit))
+    async def jobs(
+        self, limit: int, *, states: Collection[State] = (), before: JobHead | None = None, match: str = ""
+    ) -> tuple[JobHead, ...]:
+        """Return the newest jobs, newest first.
+
+        Parameters
+        ----------
+        states
+            Only those in one of these; none: in any.
+        before
+            Only those after this one in the list.
+        match
+            Only those whose id begins or ends with this; it has no characters but those of ids.
+        """
+        query = sa.select(*_HEAD).order_by(_JOB.created_at.desc(), _JOB.id.desc()).limit(limit)
+        if states:
+            query = query.where(_JOB.state.in_(states))
+        if before is not None:
+            is_as_old = (_JOB.created_at == before.created_at) & (_JOB.id < before.id)
+            query = query.where((_JOB.created_at < before.created_at) | is_as_old)
+        if match:
+            query = query.where(_JOB.id.startswith(match, autoescape=True) | _JOB.id.endswith(match, autoescape=True))
+        return tuple(_head(row) for row in await self._rows(query))
+
+    async def is_deleted(self, job: JobId) -> bool:
+        """Return whether a job was known here once and was deleted."""
+        return bool(await self._rows(sa.select(DELETED_JOBS).where(DELETED_JOBS.c.id == job)))
 
     async def unfinished(self, initiator: PartyId) -> tuple[Job, ...]:
         """Return the jobs of an initiator that have not ended, oldest first."""
@@ -66,6 +94,21 @@ class Store:
         at = (_ROLE.job == job) if party is None else (_ROLE.job == job) & (_ROLE.party == party)
         order = (_ROLE.task, _ROLE.attempt, _ROLE.role, _ROLE.party)
         return tuple(_role_run(row) for row in await self._rows(sa.select(ROLE_RUNS).where(at).order_by(*order)))
+
+    async def outdated(self, ended_before: float, kept: int, limit: int) -> tuple[JobId, ...]:
+        """Return ended jobs, oldest first, that ended before a time or are not among the newest `kept`.
+
+        Only those of which nothing is held, and of whose end every party knows.
+        """
+        order = (_JOB.created_at.desc(), _JOB.id.desc())
+        surplus = await self._rows(sa.select(_JOB.created_at).order_by(*order).offset(kept).limit(1))
+        is_old = _JOB.ended_at < ended_before
+        if surplus:
+            is_old |= _JOB.created_at <= surplus[0].created_at
+        is_untold = sa.exists().where(NOTICES.c.job == _JOB.id)
+        may_go = _JOB.state.in_(FINAL) & ~_JOB.is_held & ~is_untold
+        query = sa.select(_JOB.id).where(may_go & is_old).order_by(_JOB.created_at, _JOB.id).limit(limit)
+        return tuple(JobId(row.id) for row in await self._rows(query))
 
     async def fault(self, timeout_s: float) -> str:
         """Return why the database cannot be used now; empty: it can."""
@@ -155,9 +198,42 @@ class Store:
         here = (_ROLE.job == job) & (_ROLE.party == party)
         await self._write(job, _move_job(job, outcome), _move_roles(here, _end_of_roles(outcome)))
 
+    async def settle(self, job: JobId, party: PartyId, outcome: Outcome) -> None:
+        """End a job at this party as its initiator says, also where this party ended it by itself before.
+
+        A success is believed only where no role of this party ended otherwise. The first word of the initiator stays.
+        """
+        is_open = (_JOB.id == job) & _JOB.is_settled.is_not(True) & (_JOB.state != outcome.state)
+        if outcome.state is State.SUCCESS:
+            is_open &= ~sa.exists(_failed_roles(job, party))
+        here = (_ROLE.job == job) & (_ROLE.party == party)
+        ended_here = is_open & _JOB.state.in_(FINAL)
+        values = {"state": outcome.state, "error": outcome.error, "hint": outcome.hint}
+        await self._write(
+            job,
+            sa.update(JOBS).where(ended_here).values(values),
+            _move_job(job, outcome),
+            sa.update(JOBS).where(_JOB.id == job).values(is_settled=True),
+            _move_roles(here, _end_of_roles(outcome)),
+        )
+
     async def let_go(self, job: JobId) -> None:
         """Record that this party's services hold nothing of a job any more."""
         await self._write(job, sa.update(JOBS).where(_JOB.id == job).values(is_held=False))
+
+    async def delete(self, job: JobId, expires_at: float) -> None:
+        """Delete an ended job of which nothing is held, and all rows about it; until `expires_at` it is known by name.
+
+        Rows of other tables go with it: those whose column refers to the job.
+        """
+        await self._write(
+            job,
+            self._add(DELETED_JOBS, [{"id": job, "expires_at": expires_at}]),
+            sa.delete(DELETED_JOBS).where(DELETED_JOBS.c.expires_at < time.time()),
+            sa.update(JOBS).where(_JOB.id == job).values(is_held=False),  # changes nothing: locks the job first
+            *(sa.delete(table).where(column == job) for table, column in _about_jobs()),
+            sa.delete(JOBS).where(_JOB.id == job),
+        )
 
     def _add(self, table: sa.Table, rows: list[dict[str, Any]]) -> sa.Insert:
         return self._database.insert_if_absent(table).values(rows)
@@ -213,6 +289,24 @@ def _waiting(run: TaskRun, members: Iterable[Member]) -> list[dict[str, Any]]:
     return [common | {"role": m.role, "party": m.party, "created_at": time.time()} for m in members]
 
 
+def _failed_roles(job: JobId, party: PartyId) -> sa.Select[Any]:
+    """Return the roles of a party that did not succeed in the newest attempt of their task."""
+    newer = ROLE_RUNS.alias()
+    has_newer = sa.exists().where(
+        (newer.c.job == _ROLE.job) & (newer.c.task == _ROLE.task) & (newer.c.attempt > _ROLE.attempt)
+    )
+    at = (_ROLE.job == job) & (_ROLE.party == party) & (_ROLE.state != State.SUCCESS)
+    return sa.select(_ROLE.role).where(at & ~has_newer)
+
+
+def _about_jobs() -> Iterator[tuple[sa.Table, sa.Column[Any]]]:
+    """Yield each table with rows about jobs, and its column that says about which; referring tables first."""
+    for table in reversed(METADATA.sorted_tables):
+        for column in table.columns:
+            if any(key.references(JOBS) for key in column.foreign_keys):
+                yield table, column
+
+
 def _job_values(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
@@ -222,6 +316,8 @@ def _job_values(job: Job) -> dict[str, Any]:
         "state": job.state,
         "created_at": job.created_at,
         "deadline_at": job.deadline_at,
+        "submitter": job.submitter,
+        "voucher": job.voucher or None,
         "is_held": job.is_held,
     }
 
@@ -235,11 +331,28 @@ def _job(row: sa.Row[Any]) -> Job:
         state=State(row.state),
         created_at=row.created_at,
         deadline_at=row.deadline_at,
+        submitter=row.submitter,
+        voucher=row.voucher or "",
         error=row.error,
         hint=row.hint,
         started_at=row.started_at,
         ended_at=row.ended_at,
         is_held=row.is_held,
+    )
+
+
+def _head(row: sa.Row[Any]) -> JobHead:
+    return JobHead(
+        id=JobId(row.id),
+        initiator=PartyId(row.initiator),
+        name=row.name,
+        state=State(row.state),
+        created_at=row.created_at,
+        error=row.error,
+        hint=row.hint,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        submitter=row.submitter,
     )
 
 

@@ -27,9 +27,14 @@ JOBS = sa.Table(
     sa.Column("ended_at", sa.Double),
     sa.Column("deadline_at", sa.Double, nullable=False),
     sa.Column("is_held", sa.Boolean, nullable=False),
+    sa.Column("is_settled", sa.Boolean),
+    sa.Column("submitter", sa.String(100), nullable=False, server_default=""),
+    sa.Column("voucher", _TEXT),
     sa.Index("jobs_by_state", "state"),
     sa.Index("jobs_by_hold", "is_held"),
     sa.Index("jobs_by_age", "created_at"),
+    sa.Index("jobs_in_order", "created_at", "id"),
+    sa.Index("jobs_of_state_in_order", "state", "created_at", "id"),
 )
 
 ROLE_RUNS = sa.Table(
@@ -49,10 +54,61 @@ ROLE_RUNS = sa.Table(
     sa.Column("ended_at", sa.Double),
 )
 
+DELETED_JOBS = sa.Table(
+    "deleted_jobs",
+    METADATA,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Index("deleted_jobs_by_expiry", "expires_at"),
+)
+
+BOUND_TABLES = sa.Table(
+    "bound_tables",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("source", _TEXT, nullable=False),
+    sa.Column("bound_at", sa.Double, nullable=False),
+)
+
 NOTICES = sa.Table(
     "notices",
     METADATA,
     sa.Column("job", sa.String(40), sa.ForeignKey("jobs.id"), primary_key=True),
     sa.Column("party", sa.String(9), primary_key=True),
     sa.Column("expires_at", sa.Double, nullable=False),
+)
+
+USERS = sa.Table(
+    "users",
+    METADATA,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("role", sa.String(16), nullable=False),
+    sa.Column("public_key", sa.String(64), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+
+USER_TOKENS = sa.Table(
+    "user_tokens",
+    METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("user", sa.String(32), sa.ForeignKey("users.name"), nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+)
+
+NONCES = sa.Table(
+    "nonces",
+    METADATA,
+    sa.Column("user", sa.String(32), primary_key=True),
+    sa.Column("nonce", sa.String(64), primary_key=True),
+    sa.Column("job", sa.String(40), nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+)
+
+AUDIT_HEADS = sa.Table(
+    "audit_heads",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
 )

@@ -104,6 +104,12 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             _S.PERMISSION_DENIED, False, "The caller's certificate was revoked: its operator must obtain a new one."
         ),
         "POLICY_REFUSED": Entry(_S.PERMISSION_DENIED, False, "The party's own policy forbids it: ask its operator."),
+        "ROLE_TOO_LOW": Entry(
+            _S.PERMISSION_DENIED, False, "Ask an admin of the party for a user with a higher role: fedparty user add."
+        ),
+        "USER_EXISTS": Entry(
+            _S.ALREADY_EXISTS, False, "Give another name, or remove that user first: fedparty user remove NAME."
+        ),
         # Tasks and attempts
         "NOT_REGISTERED": Entry(
             _S.NOT_FOUND, False, "The task is not prepared at that party: submit the job again if it should be running."
@@ -113,8 +119,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             _S.FAILED_PRECONDITION, False, "A newer attempt of the task has begun: this one must end."
         ),
         "TASK_ENDED": Entry(_S.FAILED_PRECONDITION, False, "The task has ended: submit the job again."),
+        # Of every resource; the code is older than the others.
         "CORES_TAKEN": Entry(_S.UNAVAILABLE, True, "Wait for other jobs of the party to end."),
-        "NOT_ENOUGH_CORES": Entry(_S.RESOURCE_EXHAUSTED, False, "Ask for fewer cores, or give the party more of them."),
+        "NOT_ENOUGH_RESOURCES": Entry(
+            _S.RESOURCE_EXHAUSTED, False, "Ask for less in the job's tasks, or let the party offer more: parties.conf."
+        ),
         # Objects
         "OBJECT_CONFLICT": Entry(
             _S.ALREADY_EXISTS, False, "The component sent two different values with one tag: give each its own."

@@ -13,14 +13,19 @@ import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from fedparty.context import Peer, ReceiveTimeoutError, is_group, peers
+from fedparty.context import Peer, ReceiveTimeoutError, is_group, output_path, peers, table_of
 from fedparty.errors import ComponentError, RpcError
 from fedparty.federation.exchange import ObjectExchange
+from fedparty.storage import reading
+from fedparty.storage.source import Source
+from fedparty.storage.table import Table
 from fedparty.types import ObjectName
-from fedparty.worker.spec import TaskSpec
+from fedparty.worker import outputs
+from fedparty.worker.spec import OUTPUTS, TaskSpec
 from fedparty.worker.tasklog import MetricsFile
 
 SENDS_AT_ONCE = 8
@@ -67,6 +72,7 @@ class WorkerContext:
     ) -> None:
         try:
             if kind is None:
+                outputs.check(self._spec.folder)
                 self._run(self._traffic.flush())
         finally:
             self._run(self._connection.__aexit__(None, None, None))
@@ -92,6 +98,15 @@ class WorkerContext:
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """See `Context.metric`."""
         self._metrics.add(name, value, step)
+
+    def table(self, name: str) -> Table:
+        """See `Context.table`; the file is read with each call."""
+        tables = {each["name"]: Source.from_json(each) for each in json.loads(self._spec.tables)}
+        return reading.read(Path(self._spec.tables_folder), table_of(tables, name))
+
+    def output(self, name: str) -> Path:
+        """See `Context.output`."""
+        return output_path(self._spec.folder / OUTPUTS, name)
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

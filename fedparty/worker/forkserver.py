@@ -107,7 +107,7 @@ def warm_up() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     importlib.import_module("fedparty.worker.nursery")
     registry = importlib.import_module("fedparty.components.registry")
-    for name in registry.BUILT_IN:
+    for name in registry.own_names():
         registry.find(name)
     gc.collect()
     gc.freeze()  # the collector leaves these objects alone, so their pages stay shared

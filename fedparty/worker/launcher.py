@@ -23,8 +23,22 @@ from fedparty.errors import JobError
 from fedparty.rpc.logging import log_context
 from fedparty.types import JobId, Member, TaskRun
 from fedparty.worker.forkserver import Event
+from fedparty.worker.limits import Lender
 from fedparty.worker.linux import FileChanges
-from fedparty.worker.spec import CANCELED, LOG, LOST, OUTPUT, RUNNING, SUCCESS, TIMEOUT, Outcome, TaskSpec
+from fedparty.worker.spec import (
+    CANCELED,
+    DISK_FULL,
+    FAILED,
+    LOG,
+    LOST,
+    METRICS,
+    OUTPUT,
+    RUNNING,
+    SUCCESS,
+    TIMEOUT,
+    Outcome,
+    TaskSpec,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +84,7 @@ class Launcher:
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
+        self._lender = Lender()
         self._tasks: dict[str, _Task] = {}
         self._changed = asyncio.Event()
         self.ended: Counter[str] = Counter()
@@ -84,12 +99,19 @@ class Launcher:
         """Start a task; it is killed after `remaining_s`. One that is known already is left as it is."""
         if spec.key in self._tasks:
             return
-        task = self._tasks[spec.key] = _Task(
-            replace(spec, deadline=time.monotonic() + remaining_s - min(_FAREWELL_S, remaining_s / 10))
-        )
+        running = self.running
+        cpus = self._lender.cpus(spec.cores, running)
+        deadline = time.monotonic() + remaining_s - min(_FAREWELL_S, remaining_s / 10)
+        task = self._tasks[spec.key] = _Task(replace(spec, deadline=deadline, cpus=cpus))
+        try:
+            task.spec = replace(task.spec, devices=self._lender.gpus(spec.gpus, running))
+        except JobError as exc:
+            self._end(task, Outcome(LOST, task.failure(exc.message), exc.hint))
+            return
         try:
             spec.folder.mkdir(parents=True, mode=0o700)
-            (spec.folder / LOG).touch(0o600)
+            for name in (LOG, METRICS):
+                (spec.folder / name).touch(0o600)
         except FileExistsError:
             self._end(task, Outcome(LOST, task.failure("an earlier launcher ran this attempt and died")))
             return
@@ -132,9 +154,9 @@ class Launcher:
             await changed.wait()
 
     async def read_log(
-        self, run: TaskRun, member: Member, offset: int, *, follow: bool, changes: FileChanges
+        self, run: TaskRun, member: Member, offset: int, *, follow: bool, changes: FileChanges, name: str = LOG
     ) -> AsyncIterator[bytes]:
-        """Yield the bytes of a task's log, with `follow` until it has ended.
+        """Yield the bytes of a task's log, or of its figures, with `follow` until it has ended.
 
         Raises
         ------
@@ -144,7 +166,7 @@ class Launcher:
         task = next((task for task in self._of(run) if task.spec.member == member), None)
         if task is None:
             raise UnknownTaskError(f"{run} {member} was not started here", hint="Look at the job's folder.")
-        path = task.spec.folder / LOG
+        path = task.spec.folder / name
         with path.open("rb") as file, changes.of(path) as grown:
             file.seek(offset)
             while True:
@@ -155,6 +177,10 @@ class Launcher:
                 if has_ended or not follow:
                     return
                 await _first(grown, task.ended)
+
+    def is_running(self, run: TaskRun, member: Member) -> bool:
+        """Return whether a task runs here now."""
+        return any(task.spec.member == member and not task.ended.is_set() for task in self._of(run))
 
     async def forget(self, job: JobId, jobs: Path) -> None:
         """Delete all that is known and kept of a job.
@@ -231,6 +257,13 @@ def _outcome_of(task: _Task, exit_code: int) -> Outcome:
     if task.killed_as:
         return task.killed_as
     folder = Path(*task.spec.folder.parts[-5:])
+    if exit_code == DISK_FULL:
+        what = "the disk is full: its verdict could not be written"
+        return Outcome(FAILED, task.failure(what), f"Free space at party {task.spec.member.party}, where {folder} is.")
+    if exit_code == -signal.SIGABRT and task.spec.memory_bytes:
+        limit = f"may not allocate more than {task.spec.memory_bytes / 2**20:.6g} MiB of memory"
+        hint = f"If {folder / OUTPUT} tells of memory, give the task more in the job: memory_bytes."
+        return Outcome(FAILED, task.failure(f"its process {_death(exit_code)}; it {limit}"), hint)
     if exit_code == -signal.SIGKILL:
         hint = "Something killed it: if nobody did, the machine is short of memory (dmesg says so)."
     else:

@@ -21,8 +21,9 @@ from typing import Any, NoReturn
 
 from setproctitle import setproctitle
 
-from fedparty.worker import linux, task
-from fedparty.worker.spec import OUTPUT, TaskSpec
+from fedparty.worker import limits, linux, task
+from fedparty.worker.printed import Printed
+from fedparty.worker.spec import TaskSpec
 
 ENVIRONMENT = frozenset({"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
 """What tasks inherit; everything else a service was started with stays out of them."""
@@ -70,6 +71,8 @@ class Nursery:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._tasks: dict[int, str] = {}
+        self._printed: dict[int, Printed] = {}
+        self._selector = selectors.DefaultSelector()
         self._unread = b""
         self._is_ending = False
 
@@ -81,13 +84,14 @@ class Nursery:
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_terminate)
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._control, selectors.EVENT_READ, self._on_commands)
-            selector.register(signals, selectors.EVENT_READ, lambda: self._on_signals(signals))
+        with self._selector:
+            self._selector.register(self._control, selectors.EVENT_READ, self._on_commands)
+            self._selector.register(signals, selectors.EVENT_READ, lambda: self._on_signals(signals))
             try:
                 while not self._is_ending:
-                    for key, _ in selector.select():
-                        key.data()
+                    for key, _ in self._selector.select():
+                        if key.fd in self._selector.get_map():  # else a task has just ended, and its pipe
+                            key.data()
             finally:
                 self._end_all()
 
@@ -115,14 +119,37 @@ class Nursery:
     def _start(self, spec: TaskSpec) -> None:
         parent = os.getpid()
         try:
+            printed = Printed(spec.folder)
+        except OSError as exc:
+            self._refuse(spec, exc)
+            return
+        try:
             pid = os.fork()
-        except OSError as exc:  # no processes or no memory left: this task fails, not the fork server
-            self._tell({"refused": spec.key, "error": f"the process could not be started: {exc.strerror}"})
+        except OSError as exc:
+            printed.close_writer()
+            printed.close()
+            self._refuse(spec, exc)
             return
         if pid == 0:
-            _run_task(spec, parent)
-        self._tasks[pid] = spec.key
+            _run_task(spec, parent, printed.writer)
+        printed.close_writer()
+        self._tasks[pid], self._printed[pid] = spec.key, printed
+        self._selector.register(printed.reader, selectors.EVENT_READ, lambda: self._copy(printed))
         self._tell({"started": spec.key, "pid": pid})
+
+    def _refuse(self, spec: TaskSpec, exc: OSError) -> None:
+        """Tell of a task that fails for want of processes, memory, files or disk; the fork server goes on."""
+        self._tell({"refused": spec.key, "error": f"the process could not be started: {exc.strerror}"})
+
+    def _copy(self, printed: Printed) -> None:
+        if not printed.copy():
+            self._selector.unregister(printed.reader)  # closed by all who had it; the task may live on
+
+    def _close_printed(self, pid: int) -> None:
+        printed = self._printed.pop(pid)
+        if printed.reader in self._selector.get_map():
+            self._selector.unregister(printed.reader)
+        printed.close()
 
     def _kill(self, key: str) -> None:
         for pid, known in self._tasks.items():
@@ -139,6 +166,7 @@ class Nursery:
             key = self._tasks.pop(ended, None)
             self._kill_orphans()
             if key:
+                self._close_printed(ended)
                 self._tell({"ended": key, "exit_code": os.waitstatus_to_exitcode(status)})
 
     def _kill_orphans(self) -> None:
@@ -173,10 +201,10 @@ def _kill_session(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def _run_task(spec: TaskSpec, parent: int) -> NoReturn:
+def _run_task(spec: TaskSpec, parent: int, printed: int) -> NoReturn:
     exit_code = 1
     try:
-        _become_task(spec, parent)
+        _become_task(spec, parent, printed)
         exit_code = task.run(spec)
     except BaseException:  # noqa: BLE001 -- the boundary of a process: the task's output.log has it
         sys.excepthook(*sys.exc_info())
@@ -187,7 +215,7 @@ def _run_task(spec: TaskSpec, parent: int) -> NoReturn:
         os._exit(exit_code)
 
 
-def _become_task(spec: TaskSpec, parent: int) -> None:
+def _become_task(spec: TaskSpec, parent: int, printed: int) -> None:
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -197,17 +225,16 @@ def _become_task(spec: TaskSpec, parent: int) -> None:
     setproctitle(f"fedparty: task {spec.key}")
     os.umask(0o077)
     os.chdir(spec.folder)
-    threads = str(max(1, int(spec.cores)))
-    os.environ.update(HOME=str(spec.folder), TMPDIR=str(spec.folder), OMP_NUM_THREADS=threads)
-    _redirect_output()
+    os.environ.update(limits.environment(spec), HOME=str(spec.folder), TMPDIR=str(spec.folder))
+    _redirect_output(printed)
     os.closerange(3, _MAX_FD)
+    limits.hold(spec)
 
 
-def _redirect_output() -> None:
+def _redirect_output(printed: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(nothing, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
     sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 -- open until the process ends
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115

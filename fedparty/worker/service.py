@@ -7,6 +7,7 @@ Owns `fedparty.v1.local.Worker` and its readiness. Does not own the tasks' state
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import os
@@ -19,8 +20,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from fedparty.crypto.tokens import TokenVerifier
-from fedparty.errors import FedpartyError, JobError
+from fedparty.errors import ConfigurationError, FedpartyError, JobError
 from fedparty.federation.names import member_from, run_from
+from fedparty.jobs import machine
 from fedparty.rpc import catalogue, operations
 from fedparty.rpc.channels import bearer_of
 from fedparty.rpc.logging import bind
@@ -29,17 +31,20 @@ from fedparty.rpc.server import service as service_handlers
 from fedparty.rpc.sockets import UNIX_PREFIX, unix_path
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.settings import WorkerSettings
+from fedparty.storage import reading
 from fedparty.types import JobId, parse_job_id, party_of_uri
-from fedparty.worker import linux
+from fedparty.worker import linux, outputs
 from fedparty.worker.forkserver import ForkServer
 from fedparty.worker.launcher import Launcher, UnknownTaskError
 from fedparty.worker.linux import FileChanges
-from fedparty.worker.spec import TaskSpec, folder_of
+from fedparty.worker.spec import LOG, METRICS, TaskSpec, folder_of
 
 logger = logging.getLogger(__name__)
 
 SERVICE = "fedparty.v1.local.Worker"
 SCOPE = "worker"
+
+_OUTPUT_CHUNK_BYTES = 1 << 18
 
 
 class WorkerService:
@@ -73,6 +78,12 @@ class WorkerService:
         self._launcher.start(self._spec(request), request.remaining_s)
         return local_pb2.LaunchReply()
 
+    async def describe(self, _request: local_pb2.DescribeRequest, context: Context) -> Message:
+        """Tell what the machine gives to tasks."""
+        self._authorize(context)
+        found = machine.detect()
+        return local_pb2.DescribeReply(cores=found.cores, memory_bytes=found.memory_bytes, gpus=len(found.gpus))
+
     async def stop(self, request: local_pb2.HaltRequest, context: Context) -> Message:
         """Kill a task attempt; the answer comes when it has ended."""
         self._authorize(context)
@@ -98,14 +109,46 @@ class WorkerService:
     async def read_log(self, request: local_pb2.ReadLogRequest, context: Context) -> AsyncIterator[Message | bytes]:
         """Stream a role's log as raw bytes."""
         self._authorize(context)
-        run, member = run_from(request.run), member_from(request.member)
+        async for data in self._read(request, LOG):
+            yield data
+
+    async def read_metrics(self, request: local_pb2.ReadLogRequest, context: Context) -> AsyncIterator[Message | bytes]:
+        """Stream a role's figures as raw bytes."""
+        self._authorize(context)
+        async for data in self._read(request, METRICS):
+            yield data
+
+    async def list_outputs(self, request: local_pb2.ListOutputsRequest, context: Context) -> Message:
+        """List the files that a role has kept."""
+        self._authorize(context)
+        folder = self._ended(request)
+        found = await asyncio.to_thread(outputs.listed, folder)
+        files = [local_pb2.OutputFile(name=name, size_bytes=size) for name, size in found.items()]
+        return local_pb2.ListOutputsReply(files=files)
+
+    async def read_output(
+        self, request: local_pb2.ReadOutputRequest, context: Context
+    ) -> AsyncIterator[Message | bytes]:
+        """Stream one of these files as raw bytes."""
+        self._authorize(context)
         try:
-            async for data in self._launcher.read_log(
-                run, member, request.offset_bytes, follow=request.follow, changes=self._changes
-            ):
-                yield data
-        except UnknownTaskError as exc:
+            file = await asyncio.to_thread(outputs.open_file, self._ended(request), request.name)
+        except JobError as exc:
             raise catalogue.error("NOT_KNOWN", exc.message, hint=exc.hint) from exc
+        with file:
+            file.seek(request.offset_bytes)
+            while chunk := await asyncio.to_thread(file.read, _OUTPUT_CHUNK_BYTES):
+                yield chunk
+
+    async def describe_table(self, request: local_pb2.DescribeTableRequest, context: Context) -> Message:
+        """Tell what is in a file."""
+        self._authorize(context)
+        described = (self._settings.tables.absolute(), request.name, request.path, request.id_column or None)
+        try:
+            source = await asyncio.to_thread(reading.describe, *described)
+        except ConfigurationError as exc:
+            raise catalogue.error("BAD_REQUEST", exc.message, hint=exc.hint) from exc
+        return local_pb2.DescribeTableReply(table=json.dumps(source.to_json()))
 
     async def forget(self, request: local_pb2.ForgetRequest, context: Context) -> Message:
         """Delete the folders of a job."""
@@ -117,8 +160,34 @@ class WorkerService:
             raise catalogue.error("CONFLICT", exc.message, hint=exc.hint) from exc
         return local_pb2.ForgetReply()
 
+    async def _read(self, request: local_pb2.ReadLogRequest, name: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of a file that a task writes, or wrote before this launcher was started."""
+        run, member = run_from(request.run), member_from(request.member)
+        try:
+            async for data in self._launcher.read_log(
+                run, member, request.offset_bytes, follow=request.follow, changes=self._changes, name=name
+            ):
+                yield data
+        except UnknownTaskError as exc:
+            try:
+                file = (folder_of(self._jobs, run, member) / name).open("rb")
+            except FileNotFoundError:
+                raise catalogue.error("NOT_KNOWN", exc.message, hint=exc.hint) from exc
+            with file:
+                file.seek(request.offset_bytes)
+                while chunk := await asyncio.to_thread(file.read, _OUTPUT_CHUNK_BYTES):
+                    yield chunk
+
     def _authorize(self, context: Context) -> None:
         self._verifier.service(bearer_of(context), issuer=self._signer, scope=SCOPE)
+
+    def _ended(self, request: local_pb2.ListOutputsRequest | local_pb2.ReadOutputRequest) -> Path:
+        """Return the folder of a role that has ended."""
+        run, member = run_from(request.run), member_from(request.member)
+        if self._launcher.is_running(run, member):
+            hint = "Its outputs are there when it has ended."
+            raise catalogue.error("CONFLICT", f"{run} {member} still runs", hint=hint)
+        return folder_of(self._jobs, run, member)
 
     def _spec(self, request: local_pb2.LaunchRequest) -> TaskSpec:
         run, member = run_from(request.run), member_from(request.member)
@@ -135,10 +204,14 @@ class WorkerService:
             token=request.token,
             deadline=0.0,
             cores=request.cores,
+            memory_bytes=request.memory_bytes,
+            gpus=request.gpus,
             folder=folder_of(self._jobs, run, member),
             egress=_from_anywhere(self._settings.egress),
             mailbox=_from_anywhere(self._settings.mailbox),
             log_level=self._settings.log_level,
+            tables=request.tables or "[]",
+            tables_folder=str(self._settings.tables.absolute()),
         )
 
 
@@ -184,9 +257,14 @@ async def _serving(settings: WorkerSettings, launcher: Launcher) -> AsyncIterato
         service = WorkerService(settings, launcher, verifier, changes)
         methods = {
             "Start": unary(local_pb2.LaunchRequest, service.start),
+            "Describe": unary(local_pb2.DescribeRequest, service.describe),
             "Stop": unary(local_pb2.HaltRequest, service.stop),
             "Watch": server_stream(local_pb2.WatchRequest, service.watch),
             "ReadLog": server_stream(local_pb2.ReadLogRequest, service.read_log),
+            "ReadMetrics": server_stream(local_pb2.ReadLogRequest, service.read_metrics),
+            "ListOutputs": unary(local_pb2.ListOutputsRequest, service.list_outputs),
+            "ReadOutput": server_stream(local_pb2.ReadOutputRequest, service.read_output),
+            "DescribeTable": unary(local_pb2.DescribeTableRequest, service.describe_table),
             "Forget": unary(local_pb2.ForgetRequest, service.forget),
         }
         server = await start_server(settings.address, [service_handlers(SERVICE, methods)])

@@ -6,6 +6,7 @@ Owns the words between service, fork server and task, and the layout of a task's
         log.jsonl      what the component logs       metrics.jsonl    its figures
         output.log     what it and its libraries print
         result.json    the outcome; there is none when the process died without a verdict
+        outputs/       the files that it keeps for its party's people
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from fedparty.types import JobId, Member, TaskRun
 LOG = "log.jsonl"
 METRICS = "metrics.jsonl"
 OUTPUT = "output.log"
+OUTPUTS = "outputs"
 RESULT = "result.json"
+
+LOG_LIMIT_BYTES = 16 * 2**20
+"""Each of the two logs of a task ends there."""
+DISK_FULL = 28
+"""Exit code of a task that could not even write its verdict."""
 
 RUNNING = "running"
 SUCCESS = "success"
@@ -52,6 +59,16 @@ class TaskSpec:
         gRPC targets, valid in any working directory.
     log_level
         Of its log.
+    tables
+        What it may read: a JSON list of `fedparty.storage.source.Source`.
+    tables_folder
+        Where their files lie, absolute.
+    memory_bytes
+        What each of its processes may allocate; 0: no limit.
+    gpus
+        How many GPUs it asks for.
+    cpus, devices
+        The CPUs that it is held to, none: all; the GPUs that it sees. The launcher chooses them.
     """
 
     run: TaskRun
@@ -66,6 +83,12 @@ class TaskSpec:
     egress: str
     mailbox: str
     log_level: str = "INFO"
+    tables: str = "[]"
+    tables_folder: str = ""
+    memory_bytes: int = 0
+    gpus: int = 0
+    cpus: tuple[int, ...] = ()
+    devices: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -91,6 +114,8 @@ class TaskSpec:
                 "member": Member.parse(values["member"]),
                 "members": tuple(Member.parse(member) for member in values["members"]),
                 "folder": Path(values["folder"]),
+                "cpus": tuple(values["cpus"]),
+                "devices": tuple(values["devices"]),
             }
         )
 

@@ -6,6 +6,7 @@ the component's view of the world (`context`).
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -16,14 +17,15 @@ import numpy as np
 
 from fedparty.components import registry
 from fedparty.context import ReceiveTimeoutError, failure, role_method
-from fedparty.errors import ComponentError, RpcError
+from fedparty.errors import ComponentError, JobError, RpcError
 from fedparty.rpc import catalogue
 from fedparty.worker.context import WorkerContext
-from fedparty.worker.spec import FAILED, LOG, LOST, SUCCESS, TIMEOUT, Outcome, TaskSpec
+from fedparty.worker.spec import DISK_FULL, FAILED, LOG, LOST, SUCCESS, TIMEOUT, Outcome, TaskSpec
 from fedparty.worker.tasklog import open_log
 
 _MAX_ERROR_LENGTH = 1000
 _MAX_RESULT_BYTES = 2**20
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def run(spec: TaskSpec) -> int:
@@ -31,7 +33,12 @@ def run(spec: TaskSpec) -> int:
     np.random.seed()  # the fork copied the generator's state, which must not be the same in every task
     log = open_log(spec)
     outcome = _play(spec, log)
-    outcome.write(spec.folder)
+    try:
+        outcome.write(spec.folder)
+    except OSError as exc:
+        if exc.errno not in _NO_SPACE:
+            raise
+        return DISK_FULL
     return 0 if outcome.state == SUCCESS else 1
 
 
@@ -63,13 +70,28 @@ def _as_json(result: Any) -> str:
 
 
 def _verdict(spec: TaskSpec, exc: BaseException) -> Outcome:
-    told = failure(spec.component, spec.member, exc)
+    told = failure(spec.component, spec.member, _named(spec, exc))
     if isinstance(exc, ReceiveTimeoutError) and time.monotonic() >= spec.deadline:
         state = TIMEOUT
     else:
         state = LOST if isinstance(exc, RpcError) and catalogue.is_retryable(exc) else FAILED
     error = told.message[:_MAX_ERROR_LENGTH].encode(errors="backslashreplace").decode()
     return Outcome(state, error=error, hint=told.hint or _hint(spec))
+
+
+def _named(spec: TaskSpec, exc: BaseException) -> BaseException:
+    """Return what a person understands where a limit or the disk is the cause."""
+    if isinstance(exc, MemoryError) and spec.memory_bytes:
+        limit = f"{spec.memory_bytes / 2**20:.6g} MiB"
+        return JobError(
+            f"it needs more memory than the {limit} that it may use: {exc or 'MemoryError'}",
+            hint="Give the task more in the job: memory_bytes. Or let it work on its data in parts.",
+        )
+    if isinstance(exc, OSError) and exc.errno in _NO_SPACE:
+        return JobError(
+            f"the disk is full: {exc}", hint=f"Free space at party {spec.member.party}, where {spec.folder} is."
+        )
+    return exc
 
 
 def _hint(spec: TaskSpec) -> str:

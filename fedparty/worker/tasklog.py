@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from datetime import UTC, datetime
 from typing import IO
 
-from fedparty.worker.spec import LOG, METRICS, TaskSpec
+from fedparty.errors import ComponentError
+from fedparty.worker.spec import LOG, LOG_LIMIT_BYTES, METRICS, TaskSpec
 
 LOGGER = "fedparty.component"
 """Name of the logger that a component gets."""
 
+_MAX_TEXT = 64 * 1024
+"""Characters of one message."""
+
 
 def open_log(spec: TaskSpec) -> logging.Logger:
     """Send this process's log records to the task's log, those of libraries from WARNING on."""
-    handler = logging.FileHandler(spec.folder / LOG, encoding="utf-8", errors="backslashreplace")
+    handler = _LimitedHandler(spec.folder / LOG, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_TaskFormatter(spec))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -28,23 +33,52 @@ def open_log(spec: TaskSpec) -> logging.Logger:
 
 
 class MetricsFile:
-    """The task's figures; the file is made with the first one."""
+    """The task's figures; the file is opened with the first one."""
 
     def __init__(self, spec: TaskSpec) -> None:
         self._path = spec.folder / METRICS
+        self._run, self._role = spec.run, spec.member.role
         self._file: IO[str] | None = None
 
     def add(self, name: str, value: float, step: int | None) -> None:
-        """Write one figure."""
+        """Write one figure.
+
+        Raises
+        ------
+        ComponentError
+            There are too many.
+        """
         if self._file is None:
             self._file = self._path.open("a", buffering=1, encoding="utf-8")
-        line = {"time": _iso(datetime.now(UTC)), "name": name, "value": value, "step": step}
+        number = float(value) if math.isfinite(value) else None  # JSON knows no other numbers
+        where = {"task": self._run.task, "attempt": self._run.attempt, "role": self._role}
+        line = {"time": _iso(datetime.now(UTC)), **where, "name": name, "value": number, "step": step}
         self._file.write(json.dumps(line) + "\n")
+        if self._file.tell() > LOG_LIMIT_BYTES:
+            raise ComponentError(
+                f"its figures have more than {LOG_LIMIT_BYTES} bytes",
+                hint="Record fewer: once a round, not once a row.",
+            )
 
     def close(self) -> None:
         """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
+
+
+class _LimitedHandler(logging.FileHandler):
+    """Writes until the file has its full size, then one line that says so, and no more."""
+
+    _is_full = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._is_full:
+            return
+        super().emit(record)
+        if self.stream and self.stream.tell() >= LOG_LIMIT_BYTES:
+            self._is_full = True
+            text = f"the log has reached {LOG_LIMIT_BYTES} bytes: the rest is dropped"
+            super().emit(logging.LogRecord(LOGGER, logging.WARNING, __file__, 0, text, None, None))
 
 
 class _TaskFormatter(logging.Formatter):
@@ -67,11 +101,16 @@ class _TaskFormatter(logging.Formatter):
             "level": record.levelname,
             **self._task,
             "source": f"{record.filename}:{record.lineno}",
-            "message": record.getMessage(),
+            "message": _cut(record.getMessage()),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = _cut(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    too_many = len(text) - _MAX_TEXT
+    return text if too_many <= 0 else f"{text[:_MAX_TEXT]}… ({too_many} characters more)"
 
 
 def _iso(time: datetime) -> str:

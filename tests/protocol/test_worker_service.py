@@ -26,6 +26,7 @@ from fedparty.rpc import catalogue
 from fedparty.rpc.channels import bearer, open_channel
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.types import Member, PartyId, TaskRun
+from fedparty.worker.spec import LOG_LIMIT_BYTES
 
 GUEST, HOST = Member("guest", PartyId("10000")), Member("host", PartyId("9999"))
 OWN_HOST = Member("host", PartyId("10000"))
@@ -46,6 +47,10 @@ class Client:
         member: Member = GUEST,
         members: tuple[Member, ...] = (GUEST, HOST),
         remaining_s: float = 30.0,
+        cores: float = 0.1,
+        memory_bytes: int = 0,
+        gpus: int = 0,
+        tables: str = "",
         **parameters: Any,
     ) -> None:
         request = local_pb2.LaunchRequest(
@@ -56,7 +61,10 @@ class Client:
             parameters=json.dumps(parameters),
             token=self.party.signer().task(run, member, 60) if member.party == self.party.party else "",
             remaining_s=remaining_s,
-            cores=0.1,
+            cores=cores,
+            memory_bytes=memory_bytes,
+            gpus=gpus,
+            tables=tables,
         )
         await self.call("Start", request)
 
@@ -66,6 +74,22 @@ class Client:
             await self.channel.unary_unary(f"{SERVICE}/{method}", lambda message: message.SerializeToString())(
                 request, metadata=metadata, timeout=20
             )
+        except grpc.aio.AioRpcError as exc:
+            raise catalogue.from_rpc_error(exc) from exc
+
+    async def ask(self, method: str, request: Any, reply: Any) -> Any:
+        call = self.channel.unary_unary(f"{SERVICE}/{method}", type(request).SerializeToString, reply.FromString)
+        try:
+            return await call(request, metadata=bearer(self.token()), timeout=20)
+        except grpc.aio.AioRpcError as exc:
+            raise catalogue.from_rpc_error(exc) from exc
+
+    async def output(self, run: TaskRun, name: str, offset: int = 0) -> bytes:
+        request = local_pb2.ReadOutputRequest(run=wire(run), member=str(GUEST), name=name, offset_bytes=offset)
+        call = self.channel.unary_stream(f"{SERVICE}/ReadOutput", type(request).SerializeToString, None)
+        try:
+            chunks = call(request, metadata=bearer(self.token()), timeout=20)
+            return b"".join([chunk async for chunk in chunks])
         except grpc.aio.AioRpcError as exc:
             raise catalogue.from_rpc_error(exc) from exc
 
@@ -219,8 +243,9 @@ async def test_a_task_is_a_process_of_its_own_with_nothing_inherited(client: Cli
     assert "SECRET_OF_THE_SERVICE" not in seen["environment"]
     assert seen["environment"]["HOME"] == str(folder)
     assert seen["files"]["0"] == "/dev/null"
-    assert seen["files"]["1"] == seen["files"]["2"] == str(folder / "output.log")
-    control = [name for name in seen["files"].values() if "worker" in name and name != str(folder / "output.log")]
+    assert seen["files"]["1"] == seen["files"]["2"]
+    assert seen["files"]["1"].startswith("pipe:")
+    control = [name for name in seen["files"].values() if "worker" in name]
     assert control == [str(folder / "log.jsonl")]
     assert seen["core"] == [0, 0]
     assert seen["interrupt"] is True
@@ -311,6 +336,87 @@ async def test_stopping_kills_all_that_a_task_has_started(client: Client, run: T
     await eventually(lambda: not any(map(is_alive, pids)))
     report = await client.outcome(run)
     assert (report.state, report.error) == ("canceled", "spawns (guest:10000): stopped")
+
+
+async def test_a_task_that_ignores_signals_is_ended_with_its_child(client: Client, run: TaskRun):
+    await client.launch(run, "stubborn")
+    async for data in client.log(run):
+        if b"ready" in data:
+            break
+    pids = [int(pid) for pid in (client.folder(run) / "pids").read_text().split()]
+    await client.call("Stop", local_pb2.HaltRequest(run=wire(run)))
+    await eventually(lambda: not any(map(is_alive, pids)))
+    assert (await client.outcome(run)).state == "canceled"
+
+
+async def test_the_worker_says_what_its_machine_has(client: Client):
+    reply = local_pb2.DescribeReply.FromString(
+        await client.channel.unary_unary(f"{SERVICE}/Describe")(b"", metadata=bearer(client.token()), timeout=10)
+    )
+    assert 0 < reply.cores <= (os.cpu_count() or 1)
+    assert reply.memory_bytes > 1 << 28
+
+
+async def test_a_task_gets_as_much_memory_as_it_asked_for_and_no_more(client: Client, run: TaskRun):
+    await client.launch(run, "hungry", memory_bytes=400 << 20, mib=390)
+    assert (await client.outcome(run)).state == "success"
+    second = TaskRun(run.job, run.task, 2)
+    await client.launch(second, "hungry", memory_bytes=400 << 20, mib=900)
+    report = await client.outcome(second)
+    assert report.state == "failed"
+    assert report.error.startswith("hungry (guest:10000): it needs more memory than the 400 MiB that it may use")
+    assert "memory_bytes" in report.hint
+    third = TaskRun(run.job, run.task, 3)
+    await client.launch(third, "hungry", memory_bytes=400 << 20, mib=900, in_child=True)
+    assert json.loads((await client.outcome(third)).result) == 1
+    assert "MemoryError" in (client.folder(third) / "output.log").read_text()
+
+
+async def test_a_task_runs_on_as_many_cpus_as_it_asked_for(client: Client, run: TaskRun):
+    every = sorted(os.sched_getaffinity(client.party.pid))
+    await client.launch(run, "looks", cores=1)
+    seen = json.loads((await client.outcome(run)).result)["cpus"]
+    assert len(seen) == 1
+    assert set(seen) <= set(every)
+    second = TaskRun(run.job, run.task, 2)
+    await client.launch(second, "looks", cores=len(every))
+    looks = json.loads((await client.outcome(second)).result)
+    assert looks["cpus"] == every
+    assert looks["environment"]["CUDA_VISIBLE_DEVICES"] == ""
+
+
+async def test_gpus_that_are_not_there_are_named(client: Client, run: TaskRun):
+    await client.launch(run, "looks", gpus=1000)
+    report = await client.outcome(run)
+    assert (report.state, report.error.partition(", ")[0]) == (
+        "lost",
+        "looks (guest:10000): it asks for 1000 GPUs",
+    )
+
+
+async def test_what_a_task_prints_ends_at_the_limit_with_a_line_that_says_so(client: Client, run: TaskRun):
+    await client.launch(run, "prints", mib=100)
+    assert (await client.outcome(run)).state == "success"
+    output = client.folder(run) / "output.log"
+    assert output.stat().st_size < LOG_LIMIT_BYTES + 200
+    assert output.read_bytes().endswith(b"bytes were printed; the rest is dropped]\n")
+
+
+async def test_a_log_ends_at_the_limit_with_a_line_that_says_so(client: Client, run: TaskRun):
+    await client.launch(run, "chatters", mib=20)
+    assert (await client.outcome(run)).state == "success"
+    lines = await client.lines(run)
+    assert lines[0]["message"].endswith("y… (983040 characters more)")
+    assert lines[-1]["message"] == f"the log has reached {LOG_LIMIT_BYTES} bytes: the rest is dropped"
+    assert (client.folder(run) / "log.jsonl").stat().st_size < LOG_LIMIT_BYTES + (1 << 17)
+
+
+async def test_a_full_disk_is_named(client: Client, run: TaskRun):
+    await client.launch(run, "disk_full")
+    report = await client.outcome(run)
+    assert report.state == "failed"
+    assert report.error.startswith("disk_full (guest:10000): the disk is full")
+    assert report.hint.startswith("Free space at party 10000")
 
 
 async def test_a_log_is_followed_live(client: Client, run: TaskRun):
@@ -461,3 +567,55 @@ async def test_after_a_restart_a_run_is_unknown_and_its_attempt_cannot_be_repeat
         report = await client.outcome(run)
     assert report.state == "lost"
     assert report.error.endswith("an earlier launcher ran this attempt and died")
+
+
+async def test_outputs_are_listed_and_read_once_the_task_has_ended(client: Client) -> None:
+    run = TaskRun(JOB, "keeps", 1)
+    await client.launch(run, "keeps")
+    assert (await client.outcome(run)).state == "success"
+    request = local_pb2.ListOutputsRequest(run=wire(run), member=str(GUEST))
+    listed = await client.ask("ListOutputs", request, local_pb2.ListOutputsReply)
+    assert [(file.name, file.size_bytes) for file in listed.files] == [("models/final.bin", 2**20), ("notes.txt", 5)]
+    assert await client.output(run, "models/final.bin") == bytes(range(256)) * 4096
+    assert await client.output(run, "notes.txt", 2) == b"tes"
+    for name in ("link", "../result.json", ".hidden", "absent", "models"):
+        with pytest.raises(RpcError, match="there is no output"):
+            await client.output(run, name)
+
+
+async def test_a_task_that_keeps_too_much_fails(client: Client) -> None:
+    run = TaskRun(JOB, "keeps-many", 1)
+    await client.launch(run, "keeps", files=1001)
+    report = await client.outcome(run)
+    assert report.state == "failed"
+    assert "1003 outputs" in report.error
+
+
+async def test_a_running_tasks_outputs_are_not_read(client: Client) -> None:
+    run = TaskRun(JOB, "still-running", 1)
+    await client.launch(run, "waits")
+    with pytest.raises(RpcError, match="still runs") as told:
+        await client.output(run, "notes.txt")
+    assert told.value.code == "CONFLICT"
+    await client.call("Stop", local_pb2.HaltRequest(run=wire(run)))
+
+
+async def test_a_table_is_described_and_then_read_by_a_task(client: Client) -> None:
+    folder = client.party.home / "data" / "tables"
+    folder.mkdir(parents=True)
+    (folder / "people.csv").write_text("age\n1\n2\n")
+    request = local_pb2.DescribeTableRequest(name="people", path="people.csv")
+    described = await client.ask("DescribeTable", request, local_pb2.DescribeTableReply)
+    run = TaskRun(JOB, "reads", 1)
+    await client.launch(run, "keeps", tables=f"[{described.table}]", table="people")
+    report = await client.outcome(run)
+    assert (report.state, report.result) == ("success", "2")
+    (folder / "people.csv").write_text("age\n1\n2\n3\n")
+    run = TaskRun(JOB, "reads-changed", 1)
+    await client.launch(run, "keeps", tables=f"[{described.table}]", table="people")
+    report = await client.outcome(run)
+    assert report.state == "failed"
+    assert "the file people.csv has changed since it was bound" in report.error
+    outside = local_pb2.DescribeTableRequest(name="x", path="../../signing.key")
+    with pytest.raises(RpcError, match="is not followed"):
+        await client.ask("DescribeTable", outside, local_pb2.DescribeTableReply)

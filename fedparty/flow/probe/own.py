@@ -19,7 +19,7 @@ from fedparty.errors import CertificateError, FedpartyError, RpcError
 from fedparty.federation.client import MailboxClient
 from fedparty.flow.probe import database
 from fedparty.flow.probe.answers import FAIL, OK, WARN, Check
-from fedparty.flow.resources import Resources
+from fedparty.jobs.machine import detect
 from fedparty.rpc.channels import open_channel
 from fedparty.settings import FlowSettings
 
@@ -141,7 +141,7 @@ def _secret(name: str, path: Path, settings: FlowSettings) -> Check:
 
 
 async def _cores(settings: FlowSettings) -> list[Check]:
-    return [Check("offered cores", OK, f"{Resources(settings.party, settings.cores).cores:g} are offered to jobs")]
+    return [Check("offered cores", OK, f"{settings.cores or detect().cores:g} are offered to jobs")]
 
 
 def _look_at(settings: FlowSettings, service: str) -> str:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fedparty.rpc.v1 import peer_pb2 as fedparty_dot_v1_dot_peer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x65\x64party/v1/local.proto\x12\x11\x66\x65\x64party.v1.local\x1a\x16\x66\x65\x64party/v1/peer.proto\"H\n\x0fRegisterRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0f\n\x07members\x18\x02 \x03(\t\"\x0f\n\rRegisterReply\")\n\x0c\x43loseRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\"\x0c\n\nCloseReply\"<\n\x0eReceiveRequest\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.fedparty.v1.peer.ObjectName\"\x0e\n\x0cStatsRequest\"U\n\nStatsReply\x12\x12\n\nused_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bquota_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07objects\x18\x03 \x01(\x04\x12\r\n\x05tasks\x18\x04 \x01(\x04\"\xb0\x01\n\rLaunchRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\t\x12\x11\n\tcomponent\x18\x04 \x01(\t\x12\x12\n\nparameters\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12\x13\n\x0bremaining_s\x18\x07 \x01(\x01\x12\r\n\x05\x63ores\x18\x08 \x01(\x01\"\r\n\x0bLaunchReply\"3\n\x0bHaltRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"\x0b\n\tHaltReply\"4\n\x0cWatchRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"l\n\x0eReadLogRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x18\n\x08LogChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1c\n\rForgetRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\r\n\x0b\x46orgetReply2\xbe\x02\n\x07Mailbox\x12P\n\x08Register\x12\".fedparty.v1.local.RegisterRequest\x1a .fedparty.v1.local.RegisterReply\x12G\n\x05\x43lose\x12\x1f.fedparty.v1.local.CloseRequest\x1a\x1d.fedparty.v1.local.CloseReply\x12O\n\x07Receive\x12!.fedparty.v1.local.ReceiveRequest\x1a\x1f.fedparty.v1.peer.DeliverHeader0\x01\x12G\n\x05Stats\x12\x1f.fedparty.v1.local.StatsRequest\x1a\x1d.fedparty.v1.local.StatsReply2\xfc\x02\n\x06Worker\x12I\n\x05Start\x12 .fedparty.v1.local.LaunchRequest\x1a\x1e.fedparty.v1.local.LaunchReply\x12\x44\n\x04Stop\x12\x1e.fedparty.v1.local.HaltRequest\x1a\x1c.fedparty.v1.local.HaltReply\x12H\n\x05Watch\x12\x1f.fedparty.v1.local.WatchRequest\x1a\x1c.fedparty.v1.peer.TaskReport0\x01\x12K\n\x07ReadLog\x12!.fedparty.v1.local.ReadLogRequest\x1a\x1b.fedparty.v1.local.LogChunk0\x01\x12J\n\x06\x46orget\x12 .fedparty.v1.local.ForgetRequest\x1a\x1e.fedparty.v1.local.ForgetReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x65\x64party/v1/local.proto\x12\x11\x66\x65\x64party.v1.local\x1a\x16\x66\x65\x64party/v1/peer.proto\"H\n\x0fRegisterRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0f\n\x07members\x18\x02 \x03(\t\"\x0f\n\rRegisterReply\")\n\x0c\x43loseRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\"\x0c\n\nCloseReply\"<\n\x0eReceiveRequest\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.fedparty.v1.peer.ObjectName\"\x0e\n\x0cStatsRequest\"U\n\nStatsReply\x12\x12\n\nused_bytes\x18\x01 \x01(\x04\x12\x13\n\x0bquota_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07objects\x18\x03 \x01(\x04\x12\r\n\x05tasks\x18\x04 \x01(\x04\"\xe4\x01\n\rLaunchRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\t\x12\x11\n\tcomponent\x18\x04 \x01(\t\x12\x12\n\nparameters\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12\x13\n\x0bremaining_s\x18\x07 \x01(\x01\x12\r\n\x05\x63ores\x18\x08 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\t \x01(\x04\x12\x0c\n\x04gpus\x18\n \x01(\r\x12\x0e\n\x06tables\x18\x0b \x01(\t\"\r\n\x0bLaunchReply\"\x11\n\x0f\x44\x65scribeRequest\"B\n\rDescribeReply\x12\r\n\x05\x63ores\x18\x01 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04gpus\x18\x03 \x01(\r\"3\n\x0bHaltRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"\x0b\n\tHaltReply\"4\n\x0cWatchRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"l\n\x0eReadLogRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\"\x18\n\x08LogChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"J\n\x12ListOutputsRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0e\n\x06member\x18\x02 \x01(\t\"@\n\x10ListOutputsReply\x12,\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1d.fedparty.v1.local.OutputFile\".\n\nOutputFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"m\n\x11ReadOutputRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x04 \x01(\x04\"E\n\x14\x44\x65scribeTableRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tid_column\x18\x03 \x01(\t\"#\n\x12\x44\x65scribeTableReply\x12\r\n\x05table\x18\x01 \x01(\t\"\x1c\n\rForgetRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\"\r\n\x0b\x46orgetReply2\xbe\x02\n\x07Mailbox\x12P\n\x08Register\x12\".fedparty.v1.local.RegisterRequest\x1a .fedparty.v1.local.RegisterReply\x12G\n\x05\x43lose\x12\x1f.fedparty.v1.local.CloseRequest\x1a\x1d.fedparty.v1.local.CloseReply\x12O\n\x07Receive\x12!.fedparty.v1.local.ReceiveRequest\x1a\x1f.fedparty.v1.peer.DeliverHeader0\x01\x12G\n\x05Stats\x12\x1f.fedparty.v1.local.StatsRequest\x1a\x1d.fedparty.v1.local.StatsReply2\xae\x06\n\x06Worker\x12I\n\x05Start\x12 .fedparty.v1.local.LaunchRequest\x1a\x1e.fedparty.v1.local.LaunchReply\x12\x44\n\x04Stop\x12\x1e.fedparty.v1.local.HaltRequest\x1a\x1c.fedparty.v1.local.HaltReply\x12H\n\x05Watch\x12\x1f.fedparty.v1.local.WatchRequest\x1a\x1c.fedparty.v1.peer.TaskReport0\x01\x12K\n\x07ReadLog\x12!.fedparty.v1.local.ReadLogRequest\x1a\x1b.fedparty.v1.local.LogChunk0\x01\x12P\n\x08\x44\x65scribe\x12\".fedparty.v1.local.DescribeRequest\x1a .fedparty.v1.local.DescribeReply\x12O\n\x0bReadMetrics\x12!.fedparty.v1.local.ReadLogRequest\x1a\x1b.fedparty.v1.local.LogChunk0\x01\x12Y\n\x0bListOutputs\x12%.fedparty.v1.local.ListOutputsRequest\x1a#.fedparty.v1.local.ListOutputsReply\x12Q\n\nReadOutput\x12$.fedparty.v1.local.ReadOutputRequest\x1a\x1b.fedparty.v1.local.LogChunk0\x01\x12_\n\rDescribeTable\x12\'.fedparty.v1.local.DescribeTableRequest\x1a%.fedparty.v1.local.DescribeTableReply\x12J\n\x06\x46orget\x12 .fedparty.v1.local.ForgetRequest\x1a\x1e.fedparty.v1.local.ForgetReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,25 +47,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATSREPLY']._serialized_start=296
   _globals['_STATSREPLY']._serialized_end=381
   _globals['_LAUNCHREQUEST']._serialized_start=384
-  _globals['_LAUNCHREQUEST']._serialized_end=560
-  _globals['_LAUNCHREPLY']._serialized_start=562
-  _globals['_LAUNCHREPLY']._serialized_end=575
-  _globals['_HALTREQUEST']._serialized_start=577
-  _globals['_HALTREQUEST']._serialized_end=628
-  _globals['_HALTREPLY']._serialized_start=630
-  _globals['_HALTREPLY']._serialized_end=641
-  _globals['_WATCHREQUEST']._serialized_start=643
-  _globals['_WATCHREQUEST']._serialized_end=695
-  _globals['_READLOGREQUEST']._serialized_start=697
-  _globals['_READLOGREQUEST']._serialized_end=805
-  _globals['_LOGCHUNK']._serialized_start=807
-  _globals['_LOGCHUNK']._serialized_end=831
-  _globals['_FORGETREQUEST']._serialized_start=833
-  _globals['_FORGETREQUEST']._serialized_end=861
-  _globals['_FORGETREPLY']._serialized_start=863
-  _globals['_FORGETREPLY']._serialized_end=876
-  _globals['_MAILBOX']._serialized_start=879
-  _globals['_MAILBOX']._serialized_end=1197
-  _globals['_WORKER']._serialized_start=1200
-  _globals['_WORKER']._serialized_end=1580
+  _globals['_LAUNCHREQUEST']._serialized_end=612
+  _globals['_LAUNCHREPLY']._serialized_start=614
+  _globals['_LAUNCHREPLY']._serialized_end=627
+  _globals['_DESCRIBEREQUEST']._serialized_start=629
+  _globals['_DESCRIBEREQUEST']._serialized_end=646
+  _globals['_DESCRIBEREPLY']._serialized_start=648
+  _globals['_DESCRIBEREPLY']._serialized_end=714
+  _globals['_HALTREQUEST']._serialized_start=716
+  _globals['_HALTREQUEST']._serialized_end=767
+  _globals['_HALTREPLY']._serialized_start=769
+  _globals['_HALTREPLY']._serialized_end=780
+  _globals['_WATCHREQUEST']._serialized_start=782
+  _globals['_WATCHREQUEST']._serialized_end=834
+  _globals['_READLOGREQUEST']._serialized_start=836
+  _globals['_READLOGREQUEST']._serialized_end=944
+  _globals['_LOGCHUNK']._serialized_start=946
+  _globals['_LOGCHUNK']._serialized_end=970
+  _globals['_LISTOUTPUTSREQUEST']._serialized_start=972
+  _globals['_LISTOUTPUTSREQUEST']._serialized_end=1046
+  _globals['_LISTOUTPUTSREPLY']._serialized_start=1048
+  _globals['_LISTOUTPUTSREPLY']._serialized_end=1112
+  _globals['_OUTPUTFILE']._serialized_start=1114
+  _globals['_OUTPUTFILE']._serialized_end=1160
+  _globals['_READOUTPUTREQUEST']._serialized_start=1162
+  _globals['_READOUTPUTREQUEST']._serialized_end=1271
+  _globals['_DESCRIBETABLEREQUEST']._serialized_start=1273
+  _globals['_DESCRIBETABLEREQUEST']._serialized_end=1342
+  _globals['_DESCRIBETABLEREPLY']._serialized_start=1344
+  _globals['_DESCRIBETABLEREPLY']._serialized_end=1379
+  _globals['_FORGETREQUEST']._serialized_start=1381
+  _globals['_FORGETREQUEST']._serialized_end=1409
+  _globals['_FORGETREPLY']._serialized_start=1411
+  _globals['_FORGETREPLY']._serialized_end=1424
+  _globals['_MAILBOX']._serialized_start=1427
+  _globals['_MAILBOX']._serialized_end=1745
+  _globals['_WORKER']._serialized_start=1748
+  _globals['_WORKER']._serialized_end=2562
 # @@protoc_insertion_point(module_scope)

@@ -172,12 +172,15 @@ class PrepareRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     REMAINING_S_FIELD_NUMBER: _builtins.int
+    VOUCHER_FIELD_NUMBER: _builtins.int
     description: _builtins.str
     """The job description, JSON as in REST's POST /v1/jobs."""
     protocol: _builtins.str
     """"major.minor" of the caller's protocol; another major version is refused."""
     remaining_s: _builtins.float
     """Seconds from now by which the job must have ended: a span, for clocks differ between parties."""
+    voucher: _builtins.str
+    """Who submitted the job: signed by the initiator, and by the user where they have a key; see fedparty.crypto.submissions."""
     @_builtins.property
     def run(self) -> Global___RunId: ...
     def __init__(
@@ -187,10 +190,11 @@ class PrepareRequest(_message.Message):
         description: _builtins.str = ...,
         protocol: _builtins.str = ...,
         remaining_s: _builtins.float = ...,
+        voucher: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "protocol", b"protocol", "remaining_s", b"remaining_s", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "protocol", b"protocol", "remaining_s", b"remaining_s", "run", b"run", "voucher", b"voucher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,6 +218,30 @@ class PrepareReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PrepareReply: _TypeAlias = PrepareReply  # noqa: Y015
+
+@_typing.final
+class QueueReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_TURN_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    is_turn: _builtins.bool
+    """Whether Prepare would be granted."""
+    waits_for: _builtins.str
+    """What it waits for otherwise."""
+    def __init__(
+        self,
+        *,
+        is_turn: _builtins.bool = ...,
+        waits_for: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_turn", b"is_turn", "waits_for", b"waits_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueReport: _TypeAlias = QueueReport  # noqa: Y015
 
 @_typing.final
 class StartRequest(_message.Message):

@@ -3,16 +3,21 @@
 import asyncio
 import json
 import logging
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fedparty.errors import JobError
+from fedparty.jobs import machine
+from fedparty.jobs.machine import Machine
 from fedparty.rpc.logging import JsonFormatter
 from fedparty.types import JobId, Member, PartyId, TaskRun
 from fedparty.worker.launcher import Launcher, UnknownTaskError
 from fedparty.worker.linux import FileChanges
-from fedparty.worker.spec import LOG, Outcome, TaskSpec, folder_of
+from fedparty.worker.spec import DISK_FULL, LOG, Outcome, TaskSpec, folder_of
 
 GUEST, HOST = Member("guest", PartyId("10000")), Member("host", PartyId("10000"))
 RUN = TaskRun(JobId("10000-01JD3MZZZZZZZZZZZZZZZZZZZZ"), "sum", 1)
@@ -215,3 +220,39 @@ async def test_a_folder_that_cannot_be_made_ends_the_task(processes: Processes, 
     assert "disk" in outcome.hint
     await processes.launcher.stop(RUN)
     assert processes.started == []
+
+
+async def test_a_task_that_could_not_write_its_verdict_found_the_disk_full(processes: Processes, tmp_path: Path):
+    processes.launcher.start(spec(tmp_path), 60)
+    processes.end(spec(tmp_path).key, DISK_FULL)
+    outcome = await last(processes.launcher)
+    assert outcome.state == "failed"
+    assert outcome.error == "secure_sum (guest:10000): the disk is full: its verdict could not be written"
+    assert outcome.hint.startswith("Free space at party 10000")
+
+
+async def test_an_abort_under_a_memory_limit_names_the_limit(processes: Processes, tmp_path: Path):
+    processes.launcher.start(replace(spec(tmp_path), memory_bytes=64 << 20), 60)
+    processes.end(spec(tmp_path).key, -signal.SIGABRT)
+    outcome = await last(processes.launcher)
+    assert outcome.state == "failed"
+    assert outcome.error.endswith("signal 6 (Aborted); it may not allocate more than 64 MiB of memory")
+    assert "memory_bytes" in outcome.hint
+
+
+async def test_tasks_get_cpus_and_gpus_of_their_own(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr(machine, "detect", lambda: Machine(4, 1 << 30, (0, 1)))
+    launcher = Launcher(processes)
+    for member in (GUEST, HOST):
+        launcher.start(replace(spec(tmp_path, member), cores=2.0, gpus=1), 60)
+    first, second = processes.started
+    assert len(first.cpus) == len(second.cpus) == 2
+    assert not set(first.cpus) & set(second.cpus)
+    assert (first.devices, second.devices) == ((0,), (1,))
+    third = replace(spec(tmp_path, GUEST, TaskRun(RUN.job, "other", 1)), gpus=1)
+    launcher.start(third, 60)
+    outcome = [outcome async for _, outcome in launcher.watch(third.run)][-1]
+    assert outcome.error == "secure_sum (guest:10000): it asks for 1 GPUs, 0 of 2 are free"
