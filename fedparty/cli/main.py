@@ -22,10 +22,20 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("fedparty.cli.deploy:status", "Show every service as it is now."),
     "logs": ("fedparty.cli.deploy:logs", "Show the log of a party's services."),
     "verify": ("fedparty.cli.deploy:verify", "Prove by the toy job that running parties can compute together."),
+    "login": ("fedparty.cli.login:login", "Log in to a party on another machine, its CA pinned."),
+    "profile": ("fedparty.cli.profile:profile", "List, choose and remove the parties that you logged in to."),
+    "job": ("fedparty.cli.job:job", "Submit, watch, stop and keep jobs."),
+    "party": ("fedparty.cli.party:party", "What a party is, what it offers to jobs, and what it allows."),
+    "user": ("fedparty.cli.user:user", "Users of a party: their roles, tokens and keys."),
+    "audit": ("fedparty.cli.audit:audit", "Read a party's audit log, and check that nobody changed it."),
+    "lab": ("fedparty.cli.lab:lab", "A federation on this machine to try things in, the real security switched on."),
+    "console": ("fedparty.cli.shell.command:console", "Work with a party in a dialogue; knows FLARE's commands, too."),
     "backup": ("fedparty.cli.backup:backup", "Write all that a party must not lose into one file."),
     "restore": ("fedparty.cli.backup:restore", "Put a backup back, start the party and verify it."),
     "doctor": ("fedparty.cli.doctor:doctor", "Find what is broken between running parties, and name the remedy."),
     "images": ("fedparty.cli.images:images", "Build container images, and bring them where no registry is."),
+    "component": ("fedparty.cli.component:component", "List and describe what tasks can be made of."),
+    "table": ("fedparty.cli.table:table", "Bind a site's CSV or Parquet files to names for tasks."),
     "pki": ("fedparty.cli.pki:pki", "List, renew and revoke certificates."),
     "bundle": ("fedparty.cli.bundle:bundle", "Check a bundle before it is started."),
     "serve": ("fedparty.cli.serve:serve", "Run services of a party, in its home."),
@@ -113,11 +123,11 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None, *, 
     except FedpartyError as exc:
         if is_verbose:
             raise
-        return _show(exc)
+        return tell(exc)
     except OSError as exc:
         if is_verbose:
             raise
-        return _show(FedpartyError(": ".join(str(each) for each in (exc.filename, exc.strerror or exc) if each)))
+        return tell(FedpartyError(": ".join(str(each) for each in (exc.filename, exc.strerror or exc) if each)))
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
@@ -127,7 +137,8 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None, *, 
     return code if isinstance(code, int) else 0
 
 
-def _show(error: FedpartyError) -> int:
+def tell(error: FedpartyError) -> int:
+    """Print an error for a person and return its exit code."""
     click.secho(error.message, err=True, fg="red")
     if error.hint:
         click.echo(error.hint, err=True)

@@ -42,7 +42,7 @@ class Toy:
     guest, hosts
         Who takes part; the guest may be a host too.
     data_num, partition
-        See `fedparty.components.secure_sum.Parameters`.
+        See `fedparty.components.secure_sum.SecureSumParameters`.
     timeout_s
         Limit for the whole job.
     cores

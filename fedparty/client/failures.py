@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
-
+from fedparty.client.http import httpx
 from fedparty.errors import CertificateError, FedpartyError, JobError, RpcError, TokenError
 
 _LOOK = "Look at the party's flow service: deploy.py status."

@@ -7,29 +7,36 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
-import httpx
-
-from fedparty.client import failures, status
+from fedparty.client import failures, signing, status
+from fedparty.client.governance import Governance
+from fedparty.client.http import httpx
 from fedparty.client.status import JobStatus, PartyStatus, Pong
 from fedparty.crypto.files import read_secret
 from fedparty.errors import ConfigurationError, JobError, RpcError
-from fedparty.types import Secret
+from fedparty.types import JOB_ID, Secret
 
 _SOCKET = "flow-rest.sock"
 _WAIT_S = 30.0
 _ANSWER_S = 30.0
+_READING_S = 310.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 1.0
+_ID_PART = re.compile(r"[0-9A-Z-]{1,40}")
+_MANY = 10
+_PLACE = {"log", "offset"}
+"""Keys of a line that says how far a log was read."""
 _RESTARTING = frozenset({"FLOW_DOWN", "CONNECTION_LOST", "SHUTTING_DOWN"})
 
 
-class Session:
+class Session(Governance):
     """Calls to one party.
 
     Parameters
@@ -39,7 +46,7 @@ class Session:
     token
         The party's API token.
     ca_certificate
-        The federation's CA, PEM: the only one that is trusted; needed for HTTPS.
+        The federation's CA, a file or the PEM itself: the only one that is trusted; needed for HTTPS.
     patience_s
         How long `wait` bears a flow that is being restarted.
 
@@ -50,7 +57,7 @@ class Session:
     """
 
     def __init__(
-        self, address: str, token: Secret, *, ca_certificate: Path | None = None, patience_s: float = 30.0
+        self, address: str, token: Secret, *, ca_certificate: Path | str | None = None, patience_s: float = 30.0
     ) -> None:
         self.address = address
         self._patience_s = patience_s
@@ -97,7 +104,9 @@ class Session:
         FedpartyError
             The description is wrong, the token is refused, or the flow is not reached.
         """
-        return status.job_from(self._call("POST", "/v1/jobs", json=description))
+        text = json.dumps(description).encode()
+        headers = {"content-type": "application/json"} | signing.headers(self, text)
+        return status.job_from(self._call("POST", "/v1/jobs", content=text, headers=headers))
 
     def job(self, job: str) -> JobStatus:
         """Return a job as it is now.
@@ -109,9 +118,85 @@ class Session:
         """
         return status.job_from(self._call("GET", f"/v1/jobs/{job}"))
 
-    def jobs(self, limit: int = 100) -> tuple[JobStatus, ...]:
-        """Return the newest jobs, newest first, without their tasks."""
-        return tuple(status.job_from(each) for each in self._call("GET", "/v1/jobs", params={"limit": limit})["jobs"])
+    def jobs(
+        self, limit: int = 100, *, states: Sequence[str] = (), before: str | None = None, match: str = ""
+    ) -> tuple[JobStatus, ...]:
+        """Return the newest jobs, newest first, without their tasks.
+
+        Parameters
+        ----------
+        limit
+            How many, at most 1000.
+        states
+            Only those in one of these; none: in any.
+        before
+            The id of the last job of the page before.
+        match
+            Only those whose id begins or ends with this.
+
+        Raises
+        ------
+        FedpartyError
+            There is no job `before`, the token is refused, or the flow is not reached.
+        """
+        params: dict[str, Any] = {"limit": limit, "state": list(states)}
+        params |= {key: value for key, value in (("before", before), ("match", match)) if value}
+        return tuple(status.job_from(each) for each in self._call("GET", "/v1/jobs", params=params)["jobs"])
+
+    def find(self, words: str) -> str:
+        """Return the id of the one job that is meant: by its id, how that begins or ends, or ``-``, the newest.
+
+        Raises
+        ------
+        JobError
+            It is none, or several.
+        FedpartyError
+            The token is refused, or the flow is not reached.
+        """
+        if JOB_ID.fullmatch(words):
+            return words
+        is_newest, part = words == "-", words.upper()
+        found = self.jobs(1) if is_newest else self.jobs(_MANY, match=part) if _ID_PART.fullmatch(part) else ()
+        if len(found) == 1:
+            return found[0].id
+        if not found:
+            what = "there is no job" if is_newest else f"no job's id begins or ends with {words}"
+            raise JobError(what, hint="See which there are: fedparty job list.")
+        ids = "\n".join(f"  {job.id}  {job.name}" for job in found)
+        raise JobError(f"{words} is the beginning or end of several jobs' ids:\n{ids}", hint="Give more of the id.")
+
+    def description(self, job: str) -> dict[str, Any]:
+        """Return what a job is to do, as it was submitted.
+
+        Raises
+        ------
+        FedpartyError
+            There is no such job, the token is refused, or the flow is not reached.
+        """
+        described: dict[str, Any] = self._call("GET", f"/v1/jobs/{job}/description")
+        return described
+
+    def rerun(self, job: str) -> JobStatus:
+        """Submit a job again: a new one, with the same description.
+
+        Raises
+        ------
+        FedpartyError
+            There is no such job, the token is refused, or the flow is not reached.
+        """
+        return self.submit(self.description(job))
+
+    def delete(self, job: str) -> None:
+        """Delete a job that has ended, at this party: what is recorded of it, its logs and its files.
+
+        Raises
+        ------
+        RpcError
+            CONFLICT: it has not ended, or not everybody heard of its end. NOT_KNOWN: there is no such job.
+        FedpartyError
+            The token is refused, or the flow is not reached.
+        """
+        self._call("DELETE", f"/v1/jobs/{job}")
 
     def wait(
         self, job: str, timeout_s: float | None = None, on_change: Callable[[JobStatus], None] | None = None
@@ -123,7 +208,7 @@ class Session:
         timeout_s
             How long; None: the job has a limit of its own.
         on_change
-            Called with each state that was seen.
+            Called with each state that was seen, of the job or of a task's role.
 
         Raises
         ------
@@ -139,7 +224,7 @@ class Session:
                 on_change(now)
             if now.is_final:
                 return now
-            now = self._changed(now, deadline)
+            now = self._changed(now, deadline, with_tasks=on_change is not None)
 
     def stop(self, job: str) -> JobStatus:
         """Stop a job, and return it."""
@@ -148,12 +233,38 @@ class Session:
     def logs(self, job: str, role: str | None = None, *, follow: bool = False) -> Iterator[dict[str, Any]]:
         """Yield the log lines of this party's own roles; with `follow` until the job has ended.
 
+        Where the connection breaks, or the flow is restarted, it goes on from where it was.
+
         Raises
         ------
         FedpartyError
             There is no such job or role here, the token is refused, or the flow is not reached.
         """
-        params = {"follow": str(follow).lower()} | ({"role": role} if role else {})
+        read: dict[str, int] = {}
+        broken_at = None
+        while True:
+            try:
+                for line in self._log_lines(job, role, read, follow=follow):
+                    broken_at = None
+                    if line.keys() == _PLACE:
+                        read[line["log"]] = line["offset"]
+                    else:
+                        yield line
+                if not follow or self.job(job).is_final:
+                    return
+            except RpcError as exc:
+                broken_at = broken_at or time.monotonic()
+                if exc.code not in _RESTARTING or time.monotonic() - broken_at >= self._patience_s:
+                    raise
+            time.sleep(_BACKOFF_S)  # the flow is being restarted
+
+    def _log_lines(
+        self, job: str, role: str | None, read: Mapping[str, int], *, follow: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Yield log lines after what was read of each log, and lines that say how far it was."""
+        offsets = [f"{log}:{offset}" for log, offset in read.items()]
+        params: dict[str, Any] = {"follow": str(follow).lower(), "positions": "true", "offset": offsets}
+        params |= {"role": role} if role else {}
         timeout = httpx.Timeout(_ANSWER_S, read=None if follow else _ANSWER_S)
         with (
             failures.translated(self.address),
@@ -164,6 +275,117 @@ class Session:
             failures.check(response, self.address)
             for line in response.iter_lines():
                 yield _line(line)
+
+    def components(self) -> tuple[dict[str, Any], ...]:
+        """Return the components that are installed at the party, without their parameters."""
+        return tuple(self._call("GET", "/v1/components")["components"])
+
+    def component(self, name: str) -> dict[str, Any]:
+        """Return a component with its parameters.
+
+        Raises
+        ------
+        FedpartyError
+            There is none of this name, the token is refused, or the flow is not reached.
+        """
+        found: dict[str, Any] = self._call("GET", f"/v1/components/{quote(name, safe='')}")
+        return found
+
+    def tables(self) -> tuple[dict[str, Any], ...]:
+        """Return the tables that are bound at the party."""
+        return tuple(self._call("GET", "/v1/tables")["tables"])
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Return a table: its file, its columns, its rows.
+
+        Raises
+        ------
+        FedpartyError
+            There is none of this name, the token is refused, or the flow is not reached.
+        """
+        found: dict[str, Any] = self._call("GET", f"/v1/tables/{quote(name, safe='')}")
+        return found
+
+    def bind_table(self, name: str, path: str, id_column: str | None = None) -> dict[str, Any]:
+        """Let a name stand for a CSV or Parquet file at the site, and return the table.
+
+        Parameters
+        ----------
+        path
+            Below the site's folder for tables, or absolute.
+        id_column
+            The column that identifies a row.
+
+        Raises
+        ------
+        FedpartyError
+            The name or the file cannot be used, the token is refused, or the flow is not reached.
+        """
+        asked = {"path": path, "id_column": id_column}
+        address = f"/v1/tables/{quote(name, safe='')}"
+        bound: dict[str, Any] = self._call("PUT", address, json=asked, timeout=_READING_S)
+        return bound
+
+    def unbind_table(self, name: str) -> None:
+        """Forget a table; its file stays.
+
+        Raises
+        ------
+        FedpartyError
+            There is none of this name, the token is refused, or the flow is not reached.
+        """
+        with failures.translated(self.address):
+            response = self._client.delete(f"/v1/tables/{quote(name, safe='')}")
+        failures.check(response, self.address)
+
+    def metrics(self, job: str, role: str | None = None, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield the figures of this party's own roles, as they were recorded; with `follow` until the job has ended.
+
+        Yields
+        ------
+        ``time``, ``task``, ``attempt``, ``role``, ``name``, ``value`` and ``step`` (or None).
+
+        Raises
+        ------
+        FedpartyError
+            There is no such job or role here, the token is refused, or the flow or its worker is not reached.
+        """
+        params = {"follow": str(follow).lower()} | ({"role": role} if role else {})
+        timeout = httpx.Timeout(_ANSWER_S, read=None if follow else _ANSWER_S)
+        with (
+            failures.translated(self.address),
+            self._client.stream("GET", f"/v1/jobs/{job}/metrics", params=params, timeout=timeout) as response,
+        ):
+            if not response.is_success:
+                response.read()
+            failures.check(response, self.address)
+            for line in response.iter_lines():
+                figure = _line(line)
+                if "name" not in figure:
+                    raise RpcError(figure["message"], code="CONNECTION_LOST")
+                yield figure
+
+    def outputs(self, job: str) -> tuple[dict[str, Any], ...]:
+        """Return the files that this party's roles of a job have kept: task, attempt, role, name, size_bytes."""
+        return tuple(self._call("GET", f"/v1/jobs/{job}/outputs")["outputs"])
+
+    def read_output(self, job: str, task: str, attempt: int, role: str, name: str) -> Iterator[bytes]:
+        """Yield the bytes of one of these files.
+
+        Raises
+        ------
+        FedpartyError
+            There is no such file, the token is refused, or the flow is not reached.
+        """
+        params: dict[str, str | int] = {"task": task, "attempt": attempt, "role": role, "name": name}
+        with (
+            failures.translated(self.address),
+            self._client.stream("GET", f"/v1/jobs/{job}/outputs/file", params=params) as response,
+        ):
+            if not response.is_success:
+                response.read()
+            failures.check(response, self.address)
+            yield from response.iter_bytes()
 
     def party(self) -> PartyStatus:
         """Return what this party is and offers."""
@@ -191,8 +413,9 @@ class Session:
     ) -> None:
         self.close()
 
-    def _changed(self, known: JobStatus, deadline: float | None) -> JobStatus:
-        """Return a job once its state differs from the known one."""
+    def _changed(self, known: JobStatus, deadline: float | None, *, with_tasks: bool) -> JobStatus:
+        """Return a job once its state differs from the known one, or with its tasks, one of theirs."""
+        version = {"known_version": known.version} if with_tasks else {}
         while True:
             left_s = _WAIT_S if deadline is None else min(_WAIT_S, deadline - time.monotonic())
             if left_s <= 0:
@@ -200,9 +423,9 @@ class Session:
                     f"job {known.id} is still {known.state} and goes on",
                     hint="Wait longer, look at its logs, or stop it.",
                 )
-            params = {"wait_s": left_s, "known_state": known.state}
+            params = {"wait_s": left_s, "known_state": known.state, **version}
             now = self._patiently(lambda params=params: self._show(known.id, params))  # type: ignore[misc]
-            if now.state != known.state or now.is_final:
+            if now.state != known.state or now.is_final or (with_tasks and now.version != known.version):
                 return now
 
     def _show(self, job: str, params: Mapping[str, Any]) -> JobStatus:
@@ -225,10 +448,10 @@ class Session:
         with failures.translated(self.address):
             response = self._client.request(method, path, **options)
         failures.check(response, self.address)
-        return response.json()
+        return response.json() if response.content else None
 
 
-def _transport(address: str, ca_certificate: Path | None) -> tuple[str, httpx.HTTPTransport]:
+def _transport(address: str, ca_certificate: Path | str | None) -> tuple[str, httpx.HTTPTransport]:
     if address.startswith("unix:"):
         no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # else httpx loads every public CA, for nothing
         return "http://flow", httpx.HTTPTransport(uds=address.removeprefix("unix:"), verify=no_tls)
@@ -241,12 +464,20 @@ def _transport(address: str, ca_certificate: Path | None) -> tuple[str, httpx.HT
             f"{address}: the federation's CA is needed", hint="Give the file ca/ca.crt of the party's bundle."
         )
     try:
-        context = ssl.create_default_context(cafile=str(ca_certificate))
+        context = _trust_in(ca_certificate)
     except (OSError, ssl.SSLError) as exc:
+        where = ca_certificate if isinstance(ca_certificate, Path) else f"the CA for {address}"
         raise ConfigurationError(
-            f"{ca_certificate}: no certificate can be read: {exc}", hint="Give the file ca/ca.crt of the bundle."
+            f"{where}: no certificate can be read: {exc}", hint="Give the file ca/ca.crt of the bundle."
         ) from exc
     return address, httpx.HTTPTransport(verify=context)
+
+
+def _trust_in(ca_certificate: Path | str) -> ssl.SSLContext:
+    """Return what trusts one CA alone, given as a file or as the PEM itself."""
+    if isinstance(ca_certificate, Path):
+        return ssl.create_default_context(cafile=str(ca_certificate))
+    return ssl.create_default_context(cadata=ca_certificate)
 
 
 def _read_about(path: Path) -> tuple[str, str]:

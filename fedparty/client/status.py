@@ -27,6 +27,8 @@ class TaskStatus:
     hint: str
     result: Any
     """What the component returned."""
+    started_at: str | None = None
+    ended_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,13 @@ class JobStatus:
     error: str
     hint: str
     created_at: str
+    started_at: str | None = None
+    ended_at: str | None = None
     tasks: tuple[TaskStatus, ...] = ()
+    submitter: str = ""
+    """Who submitted it, e.g. ``alice@10000 (token)``."""
+    version: str = ""
+    """Another one whenever the state of the job, or of a task's role, is another one."""
 
     @property
     def is_final(self) -> bool:
@@ -83,6 +91,11 @@ class PartyStatus:
     protocol: str
     cores: float
     free_cores: float
+    memory_bytes: int = 0
+    free_memory_bytes: int = 0
+    gpus: int = 0
+    free_gpus: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,8 @@ class Party(Machine):
         IP address that REST and board listen on.
     cores
         What its jobs may use at once; None: what the machine has.
+    job_memory_bytes
+        What its jobs may ask for at once; None: what the machine has.
     worker_memory_bytes
         Limit for the worker and its tasks (docker engine); None: no limit.
     data_dir
@@ -118,6 +120,7 @@ class Party(Machine):
     rest_bind: str
     board_port: int | None
     cores: float | None
+    job_memory_bytes: int | None
     worker_memory_bytes: int | None
     spool_quota_bytes: int
     data_dir: PurePosixPath | None

@@ -56,6 +56,11 @@ class Home:
         return self.path / "keys"
 
     @property
+    def policy(self) -> Path:
+        """What the site allows: its own file, in no bundle."""
+        return self.path / "policy"
+
+    @property
     def run(self) -> Path:
         """Sockets; a link to `short_run` where this path is too long for them."""
         return self.path / "run"

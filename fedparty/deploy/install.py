@@ -122,11 +122,11 @@ async def pin_fingerprint(transport: Transport, bundle: Bundle, home: Home) -> N
 
 
 async def empty_home(transport: Transport, home: Home) -> None:
-    """Remove all that was deployed; keys that a party brought itself stay."""
-    if not await transport.listing(home.keys):
+    """Remove all that was deployed; keys and a policy that a party brought itself stay."""
+    if not await transport.listing(home.keys) and not await transport.listing(home.policy):
         await transport.remove(home.path)
         return
-    others = ("-mindepth", "1", "-maxdepth", "1", "!", "-name", home.keys.name)
+    others = ("-mindepth", "1", "-maxdepth", "1", "!", "-name", home.keys.name, "!", "-name", home.policy.name)
     command = Command(("find", str(home.path), *others, "-exec", "rm", "-rf", "--", "{}", "+"))
     (await transport.run(command)).require(f"{transport.place}: {home.path}")
 

@@ -21,6 +21,8 @@ from fedparty.errors import DeployError
 _GRACE_S = 1.0
 _POLL_S = 0.02
 _SHOWN_CHARACTERS = 120
+_WATCHERS_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+_WATCHER = "anon_inode:inotify"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,32 @@ def is_free(host: str, port: int) -> bool:
                 return False
             raise DeployError(f"{host}:{port} cannot be listened on: {exc.strerror}") from exc
     return True
+
+
+def watchers_left() -> int | None:
+    """Return how many more watchers of files this user's processes may open; None where the system has no such limit.
+
+    Each service watches its live files; Linux counts the watchers (inotify(7)) of a user over all processes.
+    """
+    try:
+        limit = int(_WATCHERS_LIMIT.read_text())
+    except FileNotFoundError:
+        return None
+    own = (process.pid for process in psutil.process_iter() if _is_own(process))
+    return limit - sum(_watchers_of(pid) for pid in own)
+
+
+def _is_own(process: psutil.Process) -> bool:
+    try:
+        return process.uids().real == os.getuid()
+    except psutil.Error:
+        return False
+
+
+def _watchers_of(pid: int) -> int:
+    with contextlib.suppress(OSError):  # it ended, or may not be looked at
+        return sum(str(entry.readlink()) == _WATCHER for entry in Path(f"/proc/{pid}/fd").iterdir())
+    return 0
 
 
 def listener_of(port: int) -> Listener:

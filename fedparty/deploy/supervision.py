@@ -53,14 +53,26 @@ def processes(supervisor_socket: Path) -> tuple[Process, ...] | None:
 
     Asking also wakes the supervisor, which else starts its programs only at its next tick, a second later.
     """
-    transport = _SocketTransport(supervisor_socket)
-    try:
-        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport) as server:
-            found = server.supervisor.getAllProcessInfo()
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+    found = _call(supervisor_socket, "getAllProcessInfo")
+    if found is None:
         return None
     assert isinstance(found, list)  # noqa: S101  # the supervisor's contract
     return tuple(
         Process(str(each["name"]), str(each["statename"]), int(each["pid"]), int(each["start"]), str(each["spawnerr"]))
         for each in found
     )
+
+
+def shut_down(supervisor_socket: Path) -> bool:
+    """Tell the supervisor to stop every program and itself; returns at once, False where no supervisor answers."""
+    return _call(supervisor_socket, "shutdown") is not None
+
+
+def _call(supervisor_socket: Path, method: str) -> Any:
+    """Return the supervisor's answer; None where it gives none."""
+    transport = _SocketTransport(supervisor_socket)
+    try:
+        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport) as server:
+            return getattr(server.supervisor, method)()
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return None

@@ -3,7 +3,7 @@
     about.json      whose it is, from which release, when
     database.sql    the jobs
     data/<service>.tar    what the services keep
-    keys/           private keys that the party made itself, if any
+    keys/, policy/  what the party put into its home itself, if anything
 
 Owns the form of the file and the order of both ways, for the docker engine. What can be generated again (the bundle) is
 not in it. It is taken while the party runs: jobs that run at that moment go on after a restore like after a crash.
@@ -82,9 +82,10 @@ async def back_up(engine: DockerEngine, file: Path, tell: Tell) -> None:
                 tell(f"copies the data of {service}")
                 argv = await _once(engine, service, ("sh", "-c", _PACK, "sh", f"data/{service}"))
                 await engine.place.save_output(argv, folder / "data" / f"{service}.tar", timeout_s=_TIMEOUT_S)
-            if bundle.own_keys:
-                copied = await engine.transport.run(Command(("cp", "-a", str(engine.home.keys), str(folder / "keys"))))
-                copied.require(f"party {engine.party}: its keys")
+            for own in _own_folders(engine):
+                if await engine.transport.listing(own):
+                    copied = await engine.transport.run(Command(("cp", "-a", str(own), str(folder / own.name))))
+                    copied.require(f"party {engine.party}: {own}")
             tell(f"fetches it to {file}")
             await engine.transport.fetch(
                 Command(("tar", "-C", str(folder), "-czf", "-", ".")), file, timeout_s=_TIMEOUT_S
@@ -117,7 +118,7 @@ async def restore(engine: DockerEngine, file: Path, tell: Tell) -> None:
         await engine.transport.make_folder(engine.home.path)
         try:
             await _unpack(engine, file, folder)
-            await _put_keys_back(engine, bundle, folder)
+            await _put_own_folders_back(engine, folder)
             await engine.check()
             await engine.install(tell)
             await _put_data_back(engine, bundle, folder, tell)
@@ -145,10 +146,18 @@ async def _unpack(engine: DockerEngine, file: Path, folder: Path) -> None:
         await engine.transport.remove(archive)
 
 
-async def _put_keys_back(engine: DockerEngine, bundle: Bundle, folder: Path) -> None:
-    if bundle.own_keys and await engine.transport.listing(engine.home.keys) is None:
-        await engine.transport.rename(folder / "keys", engine.home.keys)
-        await install.give(engine.transport, engine.home.keys, await engine.place.given_to())
+def _own_folders(engine: DockerEngine) -> tuple[Path, ...]:
+    """Return what a party put into its home itself."""
+    return (engine.home.keys, engine.home.policy)
+
+
+async def _put_own_folders_back(engine: DockerEngine, folder: Path) -> None:
+    """Put back what the party brought itself, where the home does not have it."""
+    for own in _own_folders(engine):
+        if await engine.transport.listing(folder / own.name) and not await engine.transport.listing(own):
+            await engine.transport.remove(own)
+            await engine.transport.rename(folder / own.name, own)
+            await install.give(engine.transport, own, await engine.place.given_to())
 
 
 async def _put_data_back(engine: DockerEngine, bundle: Bundle, folder: Path, tell: Tell) -> None:

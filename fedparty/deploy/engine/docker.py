@@ -152,6 +152,9 @@ class DockerEngine:
         self._is_fresh = difference.is_fresh
         if bundle.own_keys:
             await install.give(self.transport, self.home.keys, owner)
+        if "flow" in bundle.services:
+            await self.transport.make_folder(self.home.policy)
+            await install.give(self.transport, self.home.policy, owner)
         return str(difference)
 
     async def start(self) -> str:

@@ -31,7 +31,7 @@ def test_commands_in_full() -> None:
         "python3 -m fedparty migrate",
         "python3 -m fedparty health --home . --output json",
         "python3 -m fedparty health --home . --wait --timeout 30 --output json",
-        "run_toy_example.py 10000 9999 1 --timeout 60",
+        "run_toy_example.py 10000 9999 1 --partition 1 --timeout 60",
         "tail -n 100 -F '/srv/my logs/flow.log'",
     ]
 

