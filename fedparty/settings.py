@@ -76,13 +76,24 @@ class FlowSettings(ServiceSettings):
     signing_key: Path
     signing_certificate: Path
     """PEM; a live file: re-read when it is replaced."""
+    policy: Path = Path("policy/policy.yaml")
+    """What this site allows, YAML; a live file of the site's own, in no bundle. Where there is none, the default is in
+    force."""
+    audit_log: Path = Path("data/flow/audit.jsonl")
+    """Who decided what, JSON lines; appended, never rewritten."""
     cores: Annotated[float, Field(gt=0)] | None = None
     """What this party's jobs may use at once; None: what the machine has."""
+    memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    """The same of memory; None: what the machine has, or its limit for the worker."""
     max_attempts: Annotated[int, Field(ge=1)] = 3
     peer_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """How long an unreachable party is waited for before the job fails."""
     job_timeout_s: Annotated[float, Field(gt=0)] = 3600.0
     """Limit for a job that names none."""
+    retention_days: Annotated[float, Field(gt=0)] = 90.0
+    """How long an ended job is kept, with its logs and its tasks' folders."""
+    retention_jobs: Annotated[int, Field(ge=1)] = 10_000
+    """How many jobs are kept; the oldest that have ended go first."""
 
 
 class WorkerSettings(ServiceSettings):
@@ -91,6 +102,8 @@ class WorkerSettings(ServiceSettings):
     address: Address
     jobs: Path
     """Folder with one folder a task attempt: logs and results."""
+    tables: Path = Path("data/tables")
+    """Folder below which the files of tables lie; it may be a link to where the site keeps them."""
     egress: Address
     mailbox: Address
     signer: str

@@ -225,6 +225,7 @@ def _party_variables(party: Party, ports: Assigned, federation: str) -> dict[str
         "max_connection_age_s": party.max_connection_age_s,
         "spool_quota_bytes": party.spool_quota_bytes,
         "cores": party.cores,
+        "job_memory_bytes": party.job_memory_bytes,
         "max_attempts": party.max_attempts,
         "peer_timeout_s": party.peer_timeout_s,
         "job_timeout_s": party.job_timeout_s,

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedparty.crypto import keys
 from fedparty.crypto.certificates import certificate_from_pem, is_issued_by, public_key_of, serial_of
 from fedparty.crypto.files import make_private_folder
+from fedparty.crypto.fingerprint import fingerprint_of, fingerprint_of_certificate
 from fedparty.errors import CertificateError
 from fedparty.pki.ca_folder import create, read
-from fedparty.pki.fingerprint import fingerprint_of, fingerprint_of_certificate
 from fedparty.pki.holder import Holder, key_digest, public_key_of_holder, request_from_pem
 from fedparty.pki.manifest import signed_payload
 from fedparty.pki.profiles import (

@@ -21,9 +21,9 @@ from cryptography import x509
 
 from fedparty.crypto.certificates import certificate_from_pem, public_key_of
 from fedparty.crypto.files import PUBLIC_MODE, SECRET_MODE
+from fedparty.crypto.fingerprint import fingerprint_of_certificate, is_same_fingerprint
 from fedparty.crypto.keys import is_signature
 from fedparty.errors import BundleError, CertificateError
-from fedparty.pki.fingerprint import fingerprint_of_certificate, is_same_fingerprint
 
 MANIFEST, SIGNATURE, AUTHORITY = "manifest.json", "manifest.sig", "ca/ca.crt"
 

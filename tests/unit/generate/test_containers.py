@@ -128,7 +128,9 @@ def test_each_service_sees_what_it_reads_and_nothing_else(generate: Callable[...
             "bundle/bundle.json", "bundle/ca", "bundle/federation", "bundle/secrets/proxy-secret",
             "data/federation", "run",
         },
-        "flow": {"bundle/bundle.json", "bundle/ca", "bundle/flow", "bundle/secrets", "data/flow", "run", "mysql"},
+        "flow": {
+            "bundle/bundle.json", "bundle/ca", "bundle/flow", "bundle/secrets", "policy", "data/flow", "run", "mysql",
+        },
         "worker": {"bundle/bundle.json", "bundle/ca", "bundle/worker", "/data", "data/worker", "run"},
         "mysql": {"bundle/secrets/mysql-password", "data/mysql", "mysql"},
     }  # fmt: skip
