@@ -10,10 +10,13 @@ from deployment import FOLDER, SUCCESS, TAG, Deployment, deployment
 from machines import Machines, container
 from releases import release
 
+from fedparty.database.migrate import REVISION
+
 pytestmark = pytest.mark.timeout(600)
 
 LARGE = ("--data-num", "2000000", "--partition", "40", "--timeout", "120")
 LARGE_SUCCESS = "success to calculate secure_sum, it is 4000000.0"
+NEXT, AFTER_NEXT = f"{int(REVISION) + 1:04}", f"{int(REVISION) + 2:04}"
 BEGUN = "share one random part data to host"
 
 
@@ -99,14 +102,14 @@ def test_a_release_that_is_nowhere_changes_nothing(federation: Deployment) -> No
 
 
 def test_an_upgrade_migrates_and_keeps_the_jobs(federation: Deployment) -> None:
-    assert revision(federation, "10000") == "0001"
+    assert revision(federation, "10000") == REVISION
     federation.options["tag"] = "fpt-next"
-    with release("fpt-next", revisions={"0002": "0001"}):
+    with release("fpt-next", revisions={NEXT: REVISION}):
         federation.generate()
         done = federation.deploy("all")
     assert done.returncode == 0, done.stdout
     assert image_of(federation, "10000", "flow") == "fedparty/party:fpt-next"
-    assert {revision(federation, party) for party in federation.parties} == {"0002"}
+    assert {revision(federation, party) for party in federation.parties} == {NEXT}
     assert_works(federation, "10000", "9999")
     dumps = federation.places["10000"].run("sh", "-c", f"ls {FOLDER}/confs-10000/backups").stdout
     assert dumps.strip(), "nothing was dumped before the migration"
@@ -114,13 +117,13 @@ def test_an_upgrade_migrates_and_keeps_the_jobs(federation: Deployment) -> None:
 
 def test_a_failed_upgrade_goes_back_across_a_migration(federation: Deployment) -> None:
     federation.options["tag"] = "fpt-worse"
-    with release("fpt-worse", revisions={"0002": "0001", "0003": "0002"}, broken="worker/service"):
+    with release("fpt-worse", revisions={NEXT: REVISION, AFTER_NEXT: NEXT}, broken="worker/service"):
         federation.generate()
         done = federation.deploy("all", "--timeout", "15")
     assert done.returncode != 0, done.stdout
     assert "went back" in done.stdout or "back to" in done.stdout, done.stdout
     assert image_of(federation, "10000", "worker") == "fedparty/party:fpt-next"
-    assert {revision(federation, party) for party in federation.parties} == {"0003"}
+    assert {revision(federation, party) for party in federation.parties} == {AFTER_NEXT}
     assert_works(federation, "10000", "9999")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from worker_party import FEDERATION, JOB, WorkerParty
 from fedparty.context import Context, ReceiveTimeoutError, run_in_process
 from fedparty.errors import ComponentError, FedpartyError, JobError, RpcError
 from fedparty.pki.authority import Authority
+from fedparty.storage.reading import describe, read_file
 from fedparty.types import Member, PartyId, TaskRun
 from fedparty.worker.context import SENDS_AT_ONCE, WorkerContext
 from fedparty.worker.spec import TaskSpec
@@ -33,13 +35,30 @@ Play = Callable[[Context], Any]
 class InProcess:
     """Plays roles by `run_in_process`."""
 
-    def play(self, members: list[Member], guest: Play, host: Play, parameters: dict[str, Any] | None = None) -> Any:
+    folder: tempfile.TemporaryDirectory[str] = field(default_factory=tempfile.TemporaryDirectory)
+    outputs: Path | None = None
+
+    def play(
+        self,
+        members: list[Member],
+        guest: Play,
+        host: Play,
+        parameters: dict[str, Any] | None = None,
+        tables: dict[str, Path] | None = None,
+    ) -> Any:
         class Component:
             pass
 
         Component.guest = lambda _, ctx: guest(ctx)  # type: ignore[attr-defined]
         Component.host = lambda _, ctx: host(ctx)  # type: ignore[attr-defined]
-        return run_in_process(Component, "test", members, parameters, timeout_s=30)
+        self.outputs = Path(self.folder.name)
+        read = {name: read_file(path, name) for name, path in (tables or {}).items()}
+        given = dict.fromkeys(members, read)
+        return run_in_process(Component, "test", members, parameters, tables=given, outputs=self.outputs, timeout_s=30)
+
+    def kept(self, member: Member, name: str) -> Path:
+        assert self.outputs
+        return self.outputs / f"{member.role}-{member.party}" / name
 
 
 @dataclass
@@ -49,9 +68,18 @@ class Worker:
     root: Path
     parties: dict[str, WorkerParty]
     runs: int = 0
+    tables: dict[str, Path] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
 
-    def play(self, members: list[Member], guest: Play, host: Play, parameters: dict[str, Any] | None = None) -> Any:
+    def play(
+        self,
+        members: list[Member],
+        guest: Play,
+        host: Play,
+        parameters: dict[str, Any] | None = None,
+        tables: dict[str, Path] | None = None,
+    ) -> Any:
+        self.tables = tables or {}
         self.runs += 1
         run = TaskRun(JOB, f"t{self.runs}", 1)
         for party in {member.party for member in members}:
@@ -76,13 +104,18 @@ class Worker:
             raise JobError(str(failures[0][1])) from failures[0][1]
         return results
 
+    def kept(self, member: Member, name: str) -> Path:
+        return self.root / f"t{self.runs}" / f"{member.role}-{member.party}" / "outputs" / name
+
     def _spec(self, run: TaskRun, member: Member, members: list[Member], parameters: dict[str, Any]) -> TaskSpec:
-        import json
 
         party = self.parties[member.party]
         folder = self.root / run.task / f"{member.role}-{member.party}"
         folder.mkdir(parents=True)
+        sources = [describe(path.parent, name, path.name, None).to_json() for name, path in self.tables.items()]
         return TaskSpec(
+            tables=json.dumps(sources),
+            tables_folder=str(next((path.parent for path in self.tables.values()), "")),
             run=run,
             member=member,
             members=tuple(members),
@@ -111,8 +144,13 @@ def worker() -> Iterator[Worker]:
 
 
 @pytest.fixture(params=["in-process", "worker"])
-def player(request: pytest.FixtureRequest) -> Any:
-    return InProcess() if request.param == "in-process" else request.getfixturevalue("worker")
+def player(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param != "in-process":
+        yield request.getfixturevalue("worker")
+        return
+    player = InProcess()
+    with player.folder:
+        yield player
 
 
 class TestContext:
@@ -275,6 +313,33 @@ class TestContext:
 
         player.play([GUEST, HOST], guest, lambda ctx: None)
 
+    def test_a_table_that_was_given_is_read_and_no_other(self, player: Any, tmp_path: Path):
+        (tmp_path / "people.csv").write_text("age,city\n50,Bonn\n,\n")
+
+        def guest(ctx: Context) -> Any:
+            table = ctx.table("people")
+            with pytest.raises(ComponentError, match="the task may not read a table 'others'"):
+                ctx.table("others")
+            return (
+                table.rows,
+                [column.name for column in table.columns],
+                table.numbers("age")[0],
+                table.column("city")[1],
+            )
+
+        results = player.play([GUEST, HOST], guest, lambda ctx: None, tables={"people": tmp_path / "people.csv"})
+        assert results[GUEST] == (2, ["age", "city"], 50.0, None)
+
+    def test_outputs_are_kept_where_they_are_looked_for(self, player: Any):
+        def guest(ctx: Context) -> None:
+            ctx.output("models/final.bin").write_bytes(b"weights")
+            for name in ("", "/etc/x", "../x", "a/../b", ".hidden", "a//b", "x" * 500):
+                with pytest.raises(ComponentError, match="is no name for an output"):
+                    ctx.output(name)
+
+        player.play([GUEST, HOST], guest, lambda ctx: None)
+        assert player.kept(GUEST, "models/final.bin").read_bytes() == b"weights"
+
 
 def test_a_send_that_fails_ends_a_wait(worker: Worker):
     stranger = Member("host", PartyId("77"))
@@ -306,5 +371,6 @@ def test_in_process_the_first_failure_is_told_and_ends_the_others():
     def host(ctx: Context) -> None:
         raise ValueError("no data here")
 
-    with pytest.raises(JobError, match=r"^test \(host:9999\): ValueError: no data here$"):
-        InProcess().play([GUEST, HOST], guest, host)
+    player = InProcess()
+    with player.folder, pytest.raises(JobError, match=r"^test \(host:9999\): ValueError: no data here$"):
+        player.play([GUEST, HOST], guest, host)

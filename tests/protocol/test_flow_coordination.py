@@ -134,6 +134,43 @@ async def test_nothing_of_an_ended_job_counts() -> None:
         assert (await guest.host.until(JOB)).state == "failed"
 
 
+async def test_a_stop_after_the_role_has_succeeded_is_too_late_for_the_record() -> None:
+    async with flow_lab("10000", "9999") as lab:
+        guest = _Guest(lab)
+        await guest.prepare(_prepare(description=description("succeed")))
+        await guest.start()
+        await guest.host.until_role(JOB, "success")
+        stopped = await guest.host.call(lambda session: session.stop(JOB))
+        assert stopped.state == "canceled"
+        assert await guest.refused(guest.prepare(_prepare(attempt=2))) == "TASK_ENDED"
+        for _ in range(2):
+            await guest.stop(is_final=True, state="success")
+            assert (await guest.host.until(JOB)).state == "success"
+
+
+async def test_a_success_that_was_none_here_is_not_believed() -> None:
+    async with flow_lab("10000", "9999") as lab:
+        guest = _Guest(lab)
+        await guest.prepare(_prepare())
+        await guest.start()
+        await guest.host.call(lambda session: session.stop(JOB))
+        await guest.stop(is_final=True, state="success")
+        assert (await guest.host.until(JOB)).state == "canceled"
+
+
+async def test_the_record_follows_the_initiator_where_both_ended_the_job_at_once() -> None:
+    async with flow_lab("10000", "9999") as lab:
+        guest = _Guest(lab)
+        await guest.prepare(_prepare())
+        await guest.start()
+        await guest.host.call(lambda session: session.stop(JOB))
+        await guest.stop(is_final=True, state="failed", reason="the guest failed")
+        ended = await guest.host.until(JOB)
+        assert (ended.state, ended.error) == ("failed", "the guest failed")
+        await guest.stop(is_final=True, state="canceled")
+        assert (await guest.host.until(JOB)).state == "failed"
+
+
 async def test_an_attempt_that_never_started_may_be_prepared_again() -> None:
     async with flow_lab("10000", "9999") as lab:
         guest = _Guest(lab)
@@ -181,7 +218,7 @@ async def test_a_job_ends_at_the_host_though_its_initiator_is_silent() -> None:
         (_prepare(attempt=2**32 - 1), "BAD_REQUEST"),
         (_prepare(remaining_s=float("nan")), "BAD_REQUEST"),
         (_prepare(remaining_s=1e12), "BAD_REQUEST"),
-        (_prepare(description=description("hang", cores=5)), "NOT_ENOUGH_CORES"),
+        (_prepare(description=description("hang", cores=5)), "NOT_ENOUGH_RESOURCES"),
     ],
 )
 async def test_what_cannot_be_done_is_refused(request_: peer_pb2.PrepareRequest, code: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -175,15 +174,34 @@ async def test_the_hosts_people_may_stop_their_part() -> None:
         assert "stopped by the people of party 9999" in ended.error
 
 
-async def test_more_cores_than_a_party_has_are_refused_at_once_with_the_numbers() -> None:
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"cores": 5}, "task sum asks for 5 cores, party 10000 has 4 cores"),
+        ({"memory_bytes": 9 << 30}, "task sum asks for 9 GiB of memory, party 10000 has 8 GiB of memory"),
+        ({"gpus": 3}, "task sum asks for 3 GPUs, party 10000 has 2 GPUs"),
+    ],
+)
+async def test_more_than_the_party_will_ever_have_is_not_even_accepted(asked: dict[str, int], told: str) -> None:
     async with flow_lab("10000", "9999") as lab:
         guest, _ = _two(lab)
-        began = time.monotonic()
-        ended = await guest.until(await guest.submit(description(cores=5)))
-        assert time.monotonic() - began < 2
+        assert told in await guest.call(lambda session: _error_of(lambda: session.submit(description(**asked))))
+        assert await guest.call(lambda session: session.jobs()) == ()
+
+
+async def test_more_than_another_party_has_fails_the_job_before_its_first_task() -> None:
+    async with flow_lab("10000", "9999") as lab:
+        guest, host = _two(lab)
+        job = description(guest="9999") | {
+            "tasks": {
+                "first": {"component": "succeed"},
+                "large": {"component": "succeed", "cores": 5, "after": ["first"]},
+            }
+        }
+        ended = await guest.until(await guest.submit(job), timeout_s=2)
         assert ended.state == "failed"
-        assert "asks for 5 cores" in ended.error
-        assert "has 4" in ended.error
+        assert "task large asks for 10 cores, party 9999 has 4 cores" in ended.error
+        assert host.worker.starts == []
 
 
 async def test_a_job_waits_for_cores_without_holding_any() -> None:
@@ -207,7 +225,8 @@ async def test_a_job_that_got_no_cores_in_time_says_so() -> None:
         await host.worker.until_running(2)
         ended = await guest.until(await guest.submit(description(timeout_s=2)))
         assert ended.state == "timeout"
-        assert "it waited for cores: prepare at party 9999: task sum asks for 1 cores" in ended.error
+        assert "it waited for resources: " in ended.error
+        assert "party 9999: task sum asks for 1 cores, party 9999 has 0 cores free of 4 cores" in ended.error
         await guest.until_free(4)
 
 

@@ -31,6 +31,7 @@ class Flow(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__(str(path), Handler)
         self.submitted: list[dict[str, Any]] = []
         self.stopped = threading.Event()
+        self.is_told = threading.Event()
         self.may_end = threading.Event()
         self.may_end.set()
         self.lines = [{**LINE, "message": "begin to make guest data"}, {**LINE, "message": SUCCESS}]
@@ -61,9 +62,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if "/logs" in self.path:
             text = "".join(json.dumps(line) + "\n" for line in self.server.lines).encode()
+            self.server.is_told.set()
             return self.write(200, "application/x-ndjson", text)
         if "known_state" not in self.path:
-            return self.answer(200, job("running"))
+            is_over = self.server.is_told.is_set() and self.server.may_end.is_set()
+            return self.answer(200, self.server.job if is_over else job("running"))
         self.server.may_end.wait(20)
         return self.answer(200, self.server.job)
 

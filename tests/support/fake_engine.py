@@ -95,7 +95,7 @@ class FakeEngine:
         return tuple(ServiceState(service, self._state(service)) for service in self.services)
 
     async def execute(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
-        members = tuple(argv[1 : argv.index("--timeout") - 1])
+        members = tuple(argv[1 : argv.index("--partition") - 1])
         total = self.sums.get(members, f"{1000.0 * len(members)}")
         command = Command(tuple(argv))
         if total == "error":

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +43,13 @@ from fedparty.types import Member, Secret, TaskRun, party_uri
 FEDERATION = "lab"
 TOKEN = "open-sesame"
 OPEN = ("waiting", "running")
+EVERYTHING = (
+    "version: 1\nrules: [{name: everything, parties: all, components: all, tables: all, reveals: individual}]\n"
+)
+"""A policy that refuses nothing."""
 
 Databases = Callable[[Path], dict[str, Any]]
+_PEOPLE = ThreadPoolExecutor(64, thread_name_prefix="people")
 """Makes a database for the party at a home, and returns the settings that lead to it."""
 
 
@@ -68,16 +75,30 @@ class ScriptedWorker:
         self.states: dict[tuple[TaskRun, Member], peer_pb2.TaskReport] = {}
         self.starts: list[tuple[TaskRun, Member]] = []
         self.parameters: dict[tuple[TaskRun, Member], Any] = {}
+        self.remaining_s: dict[tuple[TaskRun, Member], float] = {}
         self.logs: dict[str, bytes] = {}
+        self.forgotten: list[str] = []
+        self.metrics: dict[str, bytes] = {}
+        self.outputs: dict[str, bytes] = {}
+        self.tables: dict[tuple[TaskRun, Member], Any] = {}
+        """What each role may read."""
+        self.files: dict[str, Any] = {}
+        """What is in the files that can be bound, by path."""
         self.changed = asyncio.Condition()
         self._server: Server | None = None
 
     async def listen(self, address: str) -> None:
         handlers = {
+            "Describe": unary(local_pb2.DescribeRequest, self._describe),
             "Start": unary(local_pb2.LaunchRequest, self._start),
             "Stop": unary(local_pb2.HaltRequest, self._stop),
             "Watch": server_stream(local_pb2.WatchRequest, self._watch),
             "ReadLog": server_stream(local_pb2.ReadLogRequest, self._read_log),
+            "ReadMetrics": server_stream(local_pb2.ReadLogRequest, self._read_metrics),
+            "ListOutputs": unary(local_pb2.ListOutputsRequest, self._list_outputs),
+            "ReadOutput": server_stream(local_pb2.ReadOutputRequest, self._read_output),
+            "DescribeTable": unary(local_pb2.DescribeTableRequest, self._describe_table),
+            "Forget": unary(local_pb2.ForgetRequest, self._forget),
         }
         self._server = await start_server(address, [service("fedparty.v1.local.Worker", handlers)])
 
@@ -109,6 +130,9 @@ class ScriptedWorker:
     def _report(self, run: TaskRun, member: Member, state: str, **fields: str) -> None:
         self.states[run, member] = peer_pb2.TaskReport(role=member.role, party=member.party, state=state, **fields)
 
+    async def _describe(self, _request: local_pb2.DescribeRequest, _context: Context) -> local_pb2.DescribeReply:
+        return local_pb2.DescribeReply(cores=2, memory_bytes=8 << 30, gpus=2)
+
     async def _start(self, request: local_pb2.LaunchRequest, context: Context) -> local_pb2.LaunchReply:
         bearer_of(context)
         key = run_from(request.run), Member.parse(request.member)
@@ -116,6 +140,8 @@ class ScriptedWorker:
             if key not in self.states:
                 self.starts.append(key)
                 self.parameters[key] = json.loads(request.parameters)
+                self.remaining_s[key] = request.remaining_s
+                self.tables[key] = json.loads(request.tables)
                 self._begin(request.component, *key)
             self.changed.notify_all()
         return local_pb2.LaunchReply()
@@ -155,9 +181,32 @@ class ScriptedWorker:
             if all(report.state not in OPEN for report in now.values()):
                 return
 
+    async def _forget(self, request: local_pb2.ForgetRequest, _context: Context) -> local_pb2.ForgetReply:
+        self.forgotten.append(request.job)
+        return local_pb2.ForgetReply()
+
+    async def _read_metrics(self, request: local_pb2.ReadLogRequest, _context: Context) -> AsyncIterator[bytes]:
+        yield self.metrics.get(Member.parse(request.member).role, b"")[request.offset_bytes :]
+
+    async def _list_outputs(self, _request: Any, _context: Context) -> local_pb2.ListOutputsReply:
+        files = [local_pb2.OutputFile(name=name, size_bytes=len(data)) for name, data in self.outputs.items()]
+        return local_pb2.ListOutputsReply(files=files)
+
+    async def _read_output(self, request: local_pb2.ReadOutputRequest, _context: Context) -> AsyncIterator[bytes]:
+        yield self.outputs[request.name]
+
+    async def _describe_table(
+        self, request: local_pb2.DescribeTableRequest, _context: Context
+    ) -> local_pb2.DescribeTableReply:
+        if request.path not in self.files:
+            raise catalogue.error("BAD_REQUEST", f"table file {request.path!r}: No such file", hint="Put it there.")
+        described = self.files[request.path] | {"name": request.name, "id_column": request.id_column or None}
+        return local_pb2.DescribeTableReply(table=json.dumps(described))
+
     async def _read_log(self, request: local_pb2.ReadLogRequest, _context: Context) -> AsyncIterator[bytes]:
         role = Member.parse(request.member).role
         log = self.logs.get(role, json.dumps({"role": role, "attempt": request.run.attempt}).encode() + b"\n")
+        log = log[request.offset_bytes :]
         half = len(log) // 2
         yield log[:half]
         yield log[half:]
@@ -213,6 +262,8 @@ class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         me = self._party.party
         if to not in lab.parties:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"[UNKNOWN_PARTY] {me}'s proxy has no route to party {to}")
+        if to in lab.without_lines and method.endswith("/Queue"):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"[NOT_ALLOWED] {me}'s proxy does not know {method}")
         if to in lab.unreachable:
             details = f"[PEER_UNREACHABLE] {me}'s proxy cannot reach party {to}"
             await context.abort(grpc.StatusCode.UNAVAILABLE, details)
@@ -232,6 +283,8 @@ class FlowLab:
     database: Databases = sqlite_in
     parties: dict[str, FlowParty] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
+    without_lines: set[str] = field(default_factory=set)
+    """Parties of the release before this one: their proxies let no `Queue` through."""
 
     def publish_revocations(self) -> None:
         for party in self.parties.values():
@@ -307,7 +360,10 @@ class FlowParty:
         settings.write_text(self.settings.model_dump_json())
         command = [sys.executable, "-m", "fedparty", "serve", "flow", "--home", str(self.home)]
         with (self.home / "flow.log").open("ab") as log:
-            self._process = process = await asyncio.to_thread(subprocess.Popen, command, stdout=log, stderr=log)
+            environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # the scripted components
+            self._process = process = await asyncio.to_thread(
+                subprocess.Popen, command, stdout=log, stderr=log, env=environment
+            )
         await self._until_answering(lambda: process.poll() is not None)
         assert process.poll() is None, (self.home / "flow.log").read_text()
 
@@ -328,13 +384,13 @@ class FlowParty:
             stream.cancel()
 
     async def call(self, ask: Callable[[Session], Any]) -> Any:
-        """Ask this party as its people do; the client blocks, so in a thread."""
+        """Ask this party as its people do; the client blocks: in a thread, and in none that the flow needs itself."""
 
         def asked() -> Any:
             with self.session() as session:
                 return ask(session)
 
-        return await asyncio.to_thread(asked)
+        return await asyncio.get_running_loop().run_in_executor(_PEOPLE, asked)
 
     async def submit(self, job: Mapping[str, Any]) -> str:
         return str((await self.call(lambda session: session.submit(job))).id)
@@ -357,6 +413,14 @@ class FlowParty:
 
         async with asyncio.timeout(timeout_s):
             while not has_started(await self.call(lambda session: session.job(job))):  # noqa: ASYNC110 - as below
+                await asyncio.sleep(0.02)
+
+    async def until_role(self, job: str, state: str, timeout_s: float = 10) -> None:
+        """Return once a role of this party is in a state."""
+        async with asyncio.timeout(timeout_s):
+            while state not in {  # noqa: ASYNC110 - as below
+                task.state for task in (await self.call(lambda session: session.job(job))).tasks
+            }:
                 await asyncio.sleep(0.02)
 
     async def free_cores(self) -> float:
@@ -417,6 +481,14 @@ class FlowParty:
         (self.home / "crl" / "crl.pem").write_bytes(self.lab.authority.crl_pem())
         (self.home / "proxy-secret").write_text(self.proxy_secret)
         (self.home / "api-token").write_text(TOKEN + "\n")
+        self.allow(EVERYTHING)
+
+    def allow(self, policy: str) -> None:
+        """Put a policy in force."""
+        folder = self.home / "policy"
+        folder.mkdir(exist_ok=True)
+        (folder / "new").write_text(policy)
+        (folder / "new").rename(folder / "policy.yaml")
 
     def _common(self, service_name: str) -> dict[str, Any]:
         return {
@@ -447,6 +519,8 @@ class FlowParty:
             mailbox=f"{run}/federation-local.sock",
             worker=f"{run}/worker.sock",
             api_token=self.home / "api-token",
+            policy=self.home / "policy" / "policy.yaml",
+            audit_log=self.home / "data" / "audit.jsonl",
             signing_key=self.home / "signing.key",
             signing_certificate=self.home / "signing.crt",
             **({"cores": 4, "peer_timeout_s": 3} | self.lab.database(self.home) | more),

@@ -22,6 +22,12 @@ NAMES = {
     "unwritable": "Unwritable",
     "large": "Large",
     "garbled": "Garbled",
+    "keeps": "Keeps",
+    "hungry": "Hungry",
+    "prints": "Prints",
+    "chatters": "Chatters",
+    "stubborn": "Stubborn",
+    "disk_full": "DiskFull",
 }
 
 
@@ -93,6 +99,9 @@ class Looks:
             "environment": dict(os.environ),
             "files": files,
             "core": resource.getrlimit(resource.RLIMIT_CORE),
+            "data": resource.getrlimit(resource.RLIMIT_DATA),
+            "allocated": Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0],
+            "cpus": sorted(os.sched_getaffinity(0)),
             "interrupt": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
             "mask": len(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
             "random": int.from_bytes(__import__("numpy").random.bytes(8), "big"),
@@ -127,3 +136,64 @@ class Garbled:
 
     def guest(self, ctx: Any) -> Any:
         raise ValueError("bad \ud800")
+
+
+class Hungry:
+    """Allocates so many MiB, in itself or in a child, and touches them."""
+
+    def guest(self, ctx: Any) -> int:
+        size = ctx.parameters["mib"] << 20
+        if ctx.parameters.get("in_child"):
+            source = f"import sys; x = bytearray({size}); sys.exit(0)"
+            return subprocess.run([sys.executable, "-c", source], check=False).returncode
+        return len(bytearray(size))
+
+
+class Prints:
+    """Prints so many MiB."""
+
+    def guest(self, ctx: Any) -> None:
+        line = "x" * (1 << 20)
+        for _ in range(ctx.parameters["mib"]):
+            print(line)
+
+
+class Chatters:
+    """Logs so many MiB, and at last one line that is too long."""
+
+    def guest(self, ctx: Any) -> None:
+        ctx.log.info("y" * (1 << 20))
+        for _ in range(ctx.parameters["mib"] * 16):
+            ctx.log.info("x" * (1 << 16))
+
+
+class Stubborn:
+    """Ignores SIGTERM, and so does its child."""
+
+    def guest(self, ctx: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = os.fork()
+        if child:
+            Path("pids").write_text(f"{os.getpid()} {child}")
+            ctx.log.info("ready")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+
+class DiskFull:
+    def guest(self, ctx: Any) -> None:
+        with Path("/dev/full").open("w") as full:
+            full.write("x")
+
+
+class Keeps:
+    """Keeps files as outputs, and reads a table; leaves links and odd names beside them."""
+
+    def guest(self, ctx: Any) -> Any:
+        ctx.output("models/final.bin").write_bytes(bytes(range(256)) * 4096)
+        ctx.output("notes.txt").write_text("notes")
+        Path("outputs/link").symlink_to("/etc/passwd")
+        Path("outputs/.hidden").write_text("x")
+        for number in range(ctx.parameters.get("files", 0)):
+            ctx.output(f"many/{number}").touch()
+        return ctx.table("people").rows if "table" in ctx.parameters else None

@@ -254,8 +254,9 @@ async def test_text_compares_by_bytes(mariadb: MariaDb) -> None:
     async with _opened(settings) as database:
         ids = ["a", "A", "ä", "a ", "a\u0301"]
         for each in ids:
-            values = ":id,'1','n','d','waiting','','',0,NULL,NULL,0,0"
-            await execute(database, f"INSERT INTO jobs VALUES ({values})", id=each)
+            columns = "id, initiator, name, description, state, error, hint, created_at, deadline_at, is_held"
+            values = ":id,'1','n','d','waiting','','',0,0,0"
+            await execute(database, f"INSERT INTO jobs ({columns}) VALUES ({values})", id=each)
             assert await count(database, f"jobs WHERE id = '{each}'") == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -94,6 +95,40 @@ async def test_an_attempt_that_never_started_is_forgotten(store: Store) -> None:
     assert await _states(store) == {"guest": State.RUNNING}
     await store.abandon(RUN, "lost")
     assert await _states(store) == {"guest": State.CANCELED}
+
+
+async def test_lists_are_read_page_by_page_by_state_and_by_name(store: Store) -> None:
+    ids = [JobId(f"10000-{number}") for number in range(5)]
+    for id_ in ids:  # all at the same time: then their names decide
+        await store.add_job(dataclasses.replace(JOB, id=id_))
+    await store.end_part(ids[1], PARTIES[0], Outcome(State.TIMEOUT))
+    pages, before = [], None
+    while page := await store.jobs(2, before=before):
+        pages.append([job.id for job in page])
+        before = page[-1]
+    assert pages == [[ids[4], ids[3]], [ids[2], ids[1]], [ids[0]]]
+    assert [job.id for job in await store.jobs(9, states=(State.TIMEOUT, State.FAILED))] == [ids[1]]
+    assert [job.id for job in await store.jobs(9, match="-3")] == [ids[3]]
+    assert len(await store.jobs(9, match="10000-")) == 5
+    assert await store.jobs(9, match="_") == await store.jobs(9, match="%") == ()
+    known = await store.job(ids[1])
+    assert known is not None
+    assert (await store.jobs(1, states=(State.TIMEOUT,)))[0] == known.head
+
+
+async def test_a_deleted_job_is_known_by_name_for_a_while(store: Store, settings: FlowSettings) -> None:
+    await _begin(store)
+    await store.finish(JOB.id, Outcome(State.FAILED), PARTIES, 7.5)
+    for _ in range(2):
+        await store.delete(JOB.id, time.time() + 60)
+    assert await store.job(JOB.id) is None
+    assert await store.role_runs(JOB.id) == ()
+    assert await store.notices() == ()
+    assert await store.is_deleted(JOB.id)
+    another = JobId("10000-B")
+    await store.delete(another, 1.0)
+    await store.delete(JobId("10000-C"), time.time() + 60)
+    assert not await store.is_deleted(another)
 
 
 async def test_jobs_are_listed_newest_first_and_unfinished_ones_oldest_first(store: Store) -> None:

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedparty.crypto.certificates import DOCUMENT_SIGNING, is_issued_by
+from fedparty.crypto.fingerprint import is_same_fingerprint
 from fedparty.crypto.keys import generate_key
 from fedparty.errors import CertificateError
 from fedparty.pki.authority import Authority, fingerprint_of, needs_renewal, request_from_pem
-from fedparty.pki.fingerprint import is_same_fingerprint
 
 KEY = generate_key().public_key()
 
