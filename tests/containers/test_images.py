@@ -127,10 +127,10 @@ class TestParty:
             assert "success to calculate secure_sum, it is 2000.0" in run("party", *words, "10000", "10000", "0")
 
     def test_it_has_what_its_commands_need_and_no_more(self) -> None:
-        for command in ("serve", "health", "migrate", "bundle"):
+        for command in ("serve", "health", "migrate", "bundle", "job", "console", "party", "component", "table", "user"):
             run("party", "fedparty", command, "--help")
         failed = run("party", "python", "-c", _IMPORT_ALL).splitlines()
-        deployers = ("fedparty.cli.", "fedparty.deploy.transport", "fedparty.generate")
+        deployers = ("fedparty.cli.", "fedparty.deploy.lab", "fedparty.deploy.transport", "fedparty.generate")
         assert [name for name in failed if not name.startswith(deployers)] == []
         run("party", "python", "-c", "import aiomysql")
         for absent in ("torch", "pip", "setuptools", "jinja2", "paramiko", "docker", "supervisor", "envoy"):

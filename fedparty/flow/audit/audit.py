@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from fedparty.crypto.files import SECRET_MODE, make_private_folder
+from fedparty.crypto.files import PRIVATE_FOLDER_MODE, SECRET_MODE
 from fedparty.errors import DatabaseError
 from fedparty.flow.audit import chain
 from fedparty.flow.audit.chain import Entry, Head, Verdict
@@ -146,7 +146,7 @@ class Audit:
 
     def _append(self, entries: Sequence[tuple[Entry, float]]) -> tuple[Head, Head]:
         """Write entries; return the head before and after them."""
-        make_private_folder(self._path.parent)
+        self._path.parent.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)  # a volume's root is Docker's
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, SECRET_MODE)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # the other replica of this flow
