@@ -127,7 +127,7 @@ class TestParty:
             assert "success to calculate secure_sum, it is 2000.0" in run("party", *words, "10000", "10000", "0")
 
     def test_it_has_what_its_commands_need_and_no_more(self) -> None:
-        for command in ("serve", "health", "migrate", "bundle", "job", "console", "party", "component", "table", "user"):
+        for command in ("serve", "health", "migrate", "bundle", "job", "console", "party", "component", "table"):
             run("party", "fedparty", command, "--help")
         failed = run("party", "python", "-c", _IMPORT_ALL).splitlines()
         deployers = ("fedparty.cli.", "fedparty.deploy.lab", "fedparty.deploy.transport", "fedparty.generate")
