@@ -141,6 +141,7 @@ class MariaDb:
             "--no-defaults",
             f"--datadir={self.folder}/data",
             f"--pid-file={self.folder}/pid",
+            f"--tmpdir={self.folder}",  # a server that starts removes the temporary tables of every other in its tmpdir
             *(["--user=root"] if os.geteuid() == 0 else []),
             "--innodb-buffer-pool-size=16M",
             "--innodb-log-file-size=8M",
