@@ -120,15 +120,19 @@ def write_text(folder: Path, text: str) -> None:
     Raises
     ------
     JobError
-        There is one already.
+        There is one already, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with (folder / FILE).open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as exc:
         raise JobError(
             f"{folder / FILE} exists already", hint="Choose another folder: nothing is overwritten."
+        ) from exc
+    except OSError as exc:
+        raise JobError(
+            f"{folder}: {exc.strerror}", hint="Name a folder where you may write, in a container /tmp/NAME."
         ) from exc
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,17 @@ class TestLoopback:
         done = here.toy(*members, "1", python=is_python_typed)
         assert done.returncode == 0, done.stdout
         assert SUCCESS in done.stdout
+
+    def test_the_commands_for_jobs_are_in_the_container(self, here: Deployment) -> None:
+        def fedparty(*words: str) -> str:
+            return here.places[GUEST].docker("exec", container(GUEST, "flow"), "fedparty", *words)
+
+        fedparty("job", "new", "/tmp/sum", "--template", "secure-sum", "--parties", f"{GUEST},{HOST}")
+        assert "2000.0" in fedparty("job", "submit", "/tmp/sum", "--wait")
+        newest = json.loads(fedparty("job", "list", "--output", "json"))["jobs"][0]
+        assert (newest["name"], newest["state"]) == ("sum", "success")
+        assert "it is 2000.0" in fedparty("job", "logs", newest["id"])
+        fedparty("job", "download", newest["id"], "/tmp/of-sum")
 
     def test_nothing_is_published_but_on_the_loopback_address(self, here: Deployment) -> None:
         for party in here.parties:

@@ -167,5 +167,6 @@ def _source() -> dict[str, Path]:
     paths = [
         _REPOSITORY / name for name in ("pyproject.toml", "README.md", "LICENSE", "toy_example/run_toy_example.py")
     ]
-    paths += sorted((_REPOSITORY / "fedparty").rglob("*.py"))
+    package = (path for path in (_REPOSITORY / "fedparty").rglob("*") if path.is_file())
+    paths += sorted(path for path in package if path.suffix not in (".pyc", ".pyi"))
     return {f"source/{path.relative_to(_REPOSITORY)}": path for path in paths}

