@@ -125,10 +125,11 @@ class Federation(RuleBasedStateMachine):
         caller=parties,
         is_own=st.booleans(),
         method=st.sampled_from(_METHODS),
-        fault=st.sampled_from(Fault),
+        faults=st.lists(st.sampled_from(Fault), min_size=1, max_size=5),
     )
-    def hurt_call(self, caller: str, is_own: bool, method: str, fault: Fault) -> None:
-        self.lab.faults.arm(caller, caller if is_own else _other(caller), method, fault)
+    def hurt_calls(self, caller: str, is_own: bool, method: str, faults: list[Fault]) -> None:
+        for fault in faults:
+            self.lab.faults.arm(caller, caller if is_own else _other(caller), method, fault)
 
     @rule(index=small)
     def deliver_late(self, index: int) -> None:

@@ -29,6 +29,7 @@ from flow_faults import Faults
 
 from fedparty.client import JobStatus, Session
 from fedparty.crypto.keys import generate_key, key_to_pem
+from fedparty.crypto.tokens import TokenSigner
 from fedparty.database.migrate import upgrade
 from fedparty.federation.names import run_from
 from fedparty.federation.service import serve as serve_mailbox
@@ -39,7 +40,7 @@ from fedparty.rpc.channels import bearer_of, open_channel
 from fedparty.rpc.server import Context, Server, server_stream, service, start_server, unary
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.settings import FederationSettings, FlowSettings
-from fedparty.types import Member, Secret, TaskRun, party_uri
+from fedparty.types import Member, PartyId, Secret, TaskRun, party_uri
 
 FEDERATION = "lab"
 TOKEN = "open-sesame"
@@ -487,6 +488,11 @@ class FlowParty:
         async with httpx.AsyncClient(transport=transport, base_url="http://flow") as client:
             answer = await client.get("/readyz")
             return answer.status_code, answer.json()
+
+    def signer(self) -> TokenSigner:
+        """Return what signs in this party's name."""
+        home = self.home
+        return TokenSigner(home / "signing.key", home / "signing.crt", FEDERATION, PartyId(self.party))
 
     def identity_at(self, peer: FlowParty) -> tuple[tuple[str, str], ...]:
         """Return the headers that the peer's ingress sets for this party."""
