@@ -43,7 +43,7 @@ test: $(VENV)/.develop ## Every test tier that this machine can run, each with i
 	@set -e; trap 'sh tests/containers/engine.sh stop' EXIT; \
 	sh tests/containers/engine.sh || echo "engine: the tests that need what is missing say so" >&2; \
 	set -x; \
-	$(RUN) -m pytest -n 3 tests/unit tests/protocol $(PYTEST); \
+	$(RUN) -m pytest -n 3 -m "not matrix" tests/unit tests/protocol $(PYTEST); \
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not matrix" tests/lab $(PYTEST); \
 	$(RUN) -m pytest -m "not matrix" tests/containers $(PYTEST)
 

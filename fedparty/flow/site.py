@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _BACKOFF_S, _MAX_BACKOFF_S = 0.2, 30.0
 _FIRST_WORD_S, _MAX_LEARN_BACKOFF_S = 1.0, 2.0
+_OVERTAKEN_S = 3600.0
+"""How long a call may be on its way: the end of a job that is not known yet is remembered so long."""
 
 
 class Site:
@@ -167,7 +169,13 @@ class Site:
         await self._end_and_clear(job, self._store.end_part, outcome)
 
     async def settle(self, job: JobId, outcome: Outcome) -> None:
-        """End a job here as its initiator has decided, so that all parties' records agree."""
+        """End a job here as its initiator has decided, so that all parties' records agree.
+
+        Where the end overtook the job, what arrives of the job later is refused.
+        """
+        async with self._lock(job):
+            if await self._store.job(job) is None:
+                await self._store.delete(job, time.time() + _OVERTAKEN_S)
         await self._end_and_clear(job, self._store.settle, outcome)
 
     async def _end_and_clear(
@@ -261,7 +269,7 @@ class Site:
         """
         job = await self._store.job(run.job)
         if job is None and await self._store.is_deleted(run.job):
-            raise catalogue.error("TASK_ENDED", f"job {run.job} has ended and was deleted at party {self.party}")
+            raise catalogue.error("TASK_ENDED", f"job {run.job} has ended, and party {self.party} keeps nothing of it")
         if job is not None and job.is_final:
             reason = f"job {run.job} has ended at party {self.party} with {job.state}"
             raise catalogue.error("TASK_ENDED", f"{reason}: {job.error}" if job.error else reason)

@@ -134,6 +134,14 @@ async def test_nothing_of_an_ended_job_counts() -> None:
         assert (await guest.host.until(JOB)).state == "failed"
 
 
+async def test_an_end_that_overtakes_the_job_is_not_forgotten() -> None:
+    async with flow_lab("10000", "9999") as lab:
+        guest = _Guest(lab)
+        await guest.stop(is_final=True, state="canceled", reason="enough")
+        assert await guest.refused(guest.prepare(_prepare())) == "TASK_ENDED"
+        assert await guest.host.free_cores() == 4
+
+
 async def test_a_stop_after_the_role_has_succeeded_is_too_late_for_the_record() -> None:
     async with flow_lab("10000", "9999") as lab:
         guest = _Guest(lab)

@@ -25,9 +25,11 @@ import grpc
 import grpc.aio
 import httpx
 from cryptography import x509
+from flow_faults import Faults
 
 from fedparty.client import JobStatus, Session
 from fedparty.crypto.keys import generate_key, key_to_pem
+from fedparty.crypto.tokens import TokenSigner
 from fedparty.database.migrate import upgrade
 from fedparty.federation.names import run_from
 from fedparty.federation.service import serve as serve_mailbox
@@ -38,7 +40,7 @@ from fedparty.rpc.channels import bearer_of, open_channel
 from fedparty.rpc.server import Context, Server, server_stream, service, start_server, unary
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.settings import FederationSettings, FlowSettings
-from fedparty.types import Member, Secret, TaskRun, party_uri
+from fedparty.types import Member, PartyId, Secret, TaskRun, party_uri
 
 FEDERATION = "lab"
 TOKEN = "open-sesame"
@@ -85,7 +87,18 @@ class ScriptedWorker:
         self.files: dict[str, Any] = {}
         """What is in the files that can be bound, by path."""
         self.changed = asyncio.Condition()
+        self.doubles: list[str] = []
+        """What must not be: a second process of a role's attempt, or of another attempt while one lives."""
         self._server: Server | None = None
+
+    async def restart(self) -> None:
+        """Die with all tasks, and come back."""
+        address = self._address
+        await self.close()
+        async with self.changed:
+            self.states.clear()
+            self.changed.notify_all()
+        await self.listen(address)
 
     async def listen(self, address: str) -> None:
         handlers = {
@@ -100,6 +113,7 @@ class ScriptedWorker:
             "DescribeTable": unary(local_pb2.DescribeTableRequest, self._describe_table),
             "Forget": unary(local_pb2.ForgetRequest, self._forget),
         }
+        self._address = address
         self._server = await start_server(address, [service("fedparty.v1.local.Worker", handlers)])
 
     async def close(self) -> None:
@@ -117,6 +131,19 @@ class ScriptedWorker:
             for (run, member), report in self.states.items():
                 if member.role == role and report.state in OPEN:
                     self._report(run, member, state, **fields)
+            self.changed.notify_all()
+
+    async def end_one(self, index: int, state: str) -> None:
+        """End one of those that run."""
+        async with self.changed:
+            self._report(*self.running[index], state)
+            self.changed.notify_all()
+
+    async def end_all(self, state: str) -> None:
+        """End all that run."""
+        async with self.changed:
+            for run, member in self.running:
+                self._report(run, member, state)
             self.changed.notify_all()
 
     async def until_running(self, count: int = 1) -> None:
@@ -138,6 +165,7 @@ class ScriptedWorker:
         key = run_from(request.run), Member.parse(request.member)
         async with self.changed:
             if key not in self.states:
+                self.doubles += [f"{key} starts while {other} runs" for other in self.running if _is_other(other, key)]
                 self.starts.append(key)
                 self.parameters[key] = json.loads(request.parameters)
                 self.remaining_s[key] = request.remaining_s
@@ -215,6 +243,13 @@ class ScriptedWorker:
             yield b'{"message": "ended"}\n'
 
 
+def _is_other(one: tuple[TaskRun, Member], other: tuple[TaskRun, Member]) -> bool:
+    """Return whether two processes are of different attempts of one role."""
+    (one_run, one_member), (other_run, other_member) = one, other
+    is_same_task = (one_run.job, one_run.task) == (other_run.job, other_run.task)
+    return one_member == other_member and is_same_task and one_run != other_run
+
+
 class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """A party's egress and the others' ingresses: routes, sets the caller's identity, says what broke."""
 
@@ -236,12 +271,20 @@ class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             sock, name = self._SOCKETS[method.split("/")[1]]
             address = f"unix:{peer.home}/run/{sock}"
             channel = self._channels.setdefault(address, open_channel(address))
-            call = channel.stream_stream(method, None, None)(requests, metadata=self._party.identity_at(peer))
-            self._party.streams.append(call)
+            calls: list[Any] = []
+
+            def forward(messages: AsyncIterator[bytes]) -> Any:
+                calls.append(
+                    channel.stream_stream(method, None, None)(messages, metadata=self._party.identity_at(peer))
+                )
+                self._party.streams.append(calls[-1])
+                return calls[-1]
+
             if method.endswith("/Supervise") and peer.is_mute:
                 return
+            me, faults = self._party.party, self._party.lab.faults
             try:
-                async for answer in call:
+                async for answer in faults.pass_on(me, peer.party, method, requests, forward, context):
                     yield answer
             except grpc.aio.AioRpcError as exc:
                 details = exc.details() or ""
@@ -249,11 +292,12 @@ class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
                     details = f"[PEER_{name}_DOWN] party {peer.party}'s {name.lower()} does not answer its proxy"
                 await context.abort(exc.code(), details, tuple(exc.trailing_metadata() or ()))
             except asyncio.CancelledError:
-                if not call.cancelled() or self._party.is_cutting is False:
+                if not any(call.cancelled() for call in calls) or self._party.is_cutting is False:
                     raise
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             finally:
-                call.cancel()
+                for call in calls:
+                    call.cancel()
 
         return grpc.stream_stream_rpc_method_handler(relay)
 
@@ -283,6 +327,7 @@ class FlowLab:
     database: Databases = sqlite_in
     parties: dict[str, FlowParty] = field(default_factory=dict)
     unreachable: set[str] = field(default_factory=set)
+    faults: Faults = field(default_factory=Faults)
     without_lines: set[str] = field(default_factory=set)
     """Parties of the release before this one: their proxies let no `Queue` through."""
 
@@ -343,6 +388,13 @@ class FlowParty:
         await self._until_answering(self._flow.done)
         if self._flow.done():
             await self._flow
+
+    async def crash_flow(self) -> None:
+        """Break off the flow in this process where it is: of what was not recorded yet, nothing is."""
+        assert self._flow is not None
+        self._flow.cancel()
+        await asyncio.gather(self._flow, return_exceptions=True)
+        self._flow = None
 
     async def stop_flow(self) -> None:
         """Stop it gracefully, or kill the process."""
@@ -436,6 +488,11 @@ class FlowParty:
         async with httpx.AsyncClient(transport=transport, base_url="http://flow") as client:
             answer = await client.get("/readyz")
             return answer.status_code, answer.json()
+
+    def signer(self) -> TokenSigner:
+        """Return what signs in this party's name."""
+        home = self.home
+        return TokenSigner(home / "signing.key", home / "signing.crt", FEDERATION, PartyId(self.party))
 
     def identity_at(self, peer: FlowParty) -> tuple[tuple[str, str], ...]:
         """Return the headers that the peer's ingress sets for this party."""

@@ -20,6 +20,9 @@ from fedparty.flow.api.gate import Gate
 from fedparty.flow.api.views import ErrorView
 from fedparty.jobs.description import MAX_BYTES
 
+_REFUSALS = (400, 401, 403, 413, 422, 503)
+"""What any path may answer: no JSON, no token, too low a role, too large, not as documented, a neighbour is away."""
+
 
 def create_app(backend: Backend, token_place: str) -> ASGIApp:
     """Return the application.
@@ -36,7 +39,7 @@ def create_app(backend: Backend, token_place: str) -> ASGIApp:
     errors.install(app)
     shown = Security(HTTPBearer(auto_error=False, description=f"A user's token, or the one from {token_place}"))
     for paths in (jobs, metrics, components, tables, party, people, policy, audit):
-        refusals: dict[int | str, dict[str, Any]] = {401: {"model": ErrorView}, 403: {"model": ErrorView}}
+        refusals: dict[int | str, dict[str, Any]] = {status: {"model": ErrorView} for status in _REFUSALS}
         app.include_router(paths.router(backend), dependencies=[shown], responses=refusals)
 
     @app.get("/v1/ca", tags=["party"], response_class=PlainTextResponse)
