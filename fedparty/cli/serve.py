@@ -36,10 +36,13 @@ def serve(services: Sequence[str], home: Path) -> NoReturn:
     """Run services of a party in one process, until SIGTERM: federation, flow, worker."""
     os.chdir(home)
     fork_server = _start_fork_server() if _WORKER in services else None
+    import uvloop
+
     loaded = {name: _load_settings(name) for name in dict.fromkeys(services)}
     _introduce(loaded)
     try:
-        asyncio.run(_run(loaded, fork_server))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(loaded, fork_server))
     except ExceptionGroup as group:  # the process's boundary: recorded, then the supervisor starts it again
         for failure in group.exceptions:
             _record(failure)

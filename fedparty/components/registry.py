@@ -239,17 +239,17 @@ def _version(point: EntryPoint) -> str:
 
 
 def _load(point: EntryPoint) -> type:
-    package = _package(point)
     try:
         component = point.load()
     except Exception as exc:
+        package = _package(point)
         raise ComponentError(
             f"the component {point.name!r} of {package} cannot be loaded: {type(exc).__name__}: {exc}",
             hint=f"Install a release of {package} that fits, or remove it.",
         ) from exc
     if not inspect.isclass(component):
         raise ComponentError(
-            f"the component {point.name!r} of {package} is not a class: {point.value}",
+            f"the component {point.name!r} of {_package(point)} is not a class: {point.value}",
             hint="A component is a class with one method per role.",
         )
     return component

@@ -18,6 +18,7 @@ import hashlib
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,7 +151,7 @@ def check_voucher(verifier: TokenVerifier, text: str, job: JobId, description: b
     return Voucher(job, user, role, "signature" in claims)
 
 
-def _check_inner(signature: str, key: str, user: str, party: PartyId, claims: dict[str, Any]) -> None:
+def _check_inner(signature: str, key: str, user: str, party: PartyId, claims: Mapping[str, Any]) -> None:
     """Check the user's signature as it was when the party took it: a job may run for days."""
     signed = _read(signature, key, user, is_time_checked=False)
     _check_content(signed, party, str(claims["sha256"]))

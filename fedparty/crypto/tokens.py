@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import logging
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ _ALGORITHM = "ES256"
 _TASK, _SERVICE = "task", "service"
 _MAX_TOKEN_LENGTH = 8192
 _MAX_CACHED_LEAVES = 1024
+_MAX_CACHED_TOKENS = 1024
 _REASONS: dict[type[jwt.PyJWTError], str] = {
     jwt.ExpiredSignatureError: "it has expired",
     jwt.InvalidAudienceError: "it is a token of another kind",
@@ -184,8 +187,23 @@ class _Signer:
     ends_at: float
 
 
+@dataclass(frozen=True)
+class _Verified:
+    """A token whose signature, kind and issuer were found right: no later look at the same bytes finds another.
+
+    Its expiry, and whether its certificate (base64, as it carries it) has ended or is revoked, is looked at each time.
+    """
+
+    claims: Mapping[str, Any]
+    certificate: str
+    expires_at: float
+
+
 class TokenVerifier:
     """Checks tokens against the federation's CA: no key of any party is needed.
+
+    A task shows the same token with each object, a flow with each call: the signature is computed once, and remembered
+    by the token's digest until newer ones take the room. Nothing that time or a revocation changes is remembered.
 
     Parameters
     ----------
@@ -208,6 +226,7 @@ class TokenVerifier:
         self._revocations = Revocations(revocations, issuer=public_key_of(authority))
         self._federation = federation
         self._signers: OrderedDict[str, _Signer] = OrderedDict()
+        self._verified: OrderedDict[tuple[bytes, str], _Verified] = OrderedDict()
 
     def task(self, token: str, *, issuer: PartyId) -> TaskClaims:
         """Return what a task token of `issuer` says.
@@ -239,7 +258,7 @@ class TokenVerifier:
             )
         return ServiceClaims(issuer, scope, float(claims["exp"]))
 
-    def signed(self, text: str, *, issuer: PartyId, audience: str) -> dict[str, Any]:
+    def signed(self, text: str, *, issuer: PartyId, audience: str) -> Mapping[str, Any]:
         """Return what `TokenSigner.sign` of a party signed.
 
         Raises
@@ -249,23 +268,33 @@ class TokenVerifier:
         """
         return self._claims(text, issuer, audience, leeway_s=CLOCK_SKEW_S)
 
-    def _claims(self, token: str, issuer: PartyId, audience: str, *, leeway_s: float) -> dict[str, Any]:
+    def _claims(self, token: str, issuer: PartyId, audience: str, *, leeway_s: float) -> Mapping[str, Any]:
         refused = f"{audience} token refused"
         if len(token) > _MAX_TOKEN_LENGTH:
             raise TokenError(f"{refused}: it is longer than {_MAX_TOKEN_LENGTH} characters", hint=_NEW_TOKEN)
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        known = self._verified.get((digest, audience))
         try:
-            signer = self._signer(token)
+            signer = self._signer(known.certificate if known else _certificate_in(token))
             expected = party_uri(self._federation, issuer)
             if signer.uri != expected:
                 raise CertificateError(f"its certificate is of {signer.uri}, not of {expected}", hint=_NEW_TOKEN)
-            return _decode(token, signer, audience, leeway_s)
+            if known is not None and time.time() < known.expires_at + leeway_s:
+                return known.claims
+            claims = _decode(token, signer, audience, leeway_s)
+            self._remember((digest, audience), _Verified(claims, _certificate_in(token), float(claims["exp"])))
+            return claims
         except CertificateError as exc:
             raise TokenError(f"{refused}: {exc}", hint=exc.hint) from exc
         except jwt.PyJWTError as exc:
             raise TokenError(f"{refused}: {_why_refused(exc)}", hint=_NEW_TOKEN) from exc
 
-    def _signer(self, token: str) -> _Signer:
-        encoded = _certificate_in(token)
+    def _remember(self, key: tuple[bytes, str], verified: _Verified) -> None:
+        self._verified[key] = verified
+        if len(self._verified) > _MAX_CACHED_TOKENS:
+            self._verified.popitem(last=False)
+
+    def _signer(self, encoded: str) -> _Signer:
         signer = self._signers.get(encoded)
         if signer is None or signer.ends_at < time.time():
             signer = self._admit(encoded)
@@ -324,7 +353,7 @@ def _certificate_from_base64(encoded: str) -> x509.Certificate:
         raise CertificateError("its header carries no certificate that can be read", hint=_NEW_TOKEN) from exc
 
 
-def _run_of(claims: dict[str, Any]) -> TaskRun:
+def _run_of(claims: Mapping[str, Any]) -> TaskRun:
     task, attempt = claims["task"], claims["attempt"]
     if not TASK_NAME.fullmatch(task):
         raise ValueError(f"{task!r} is not a task name")

@@ -8,20 +8,21 @@ again where that may help. Does not own a kind's ways (`sqlite`, `mysql`), state
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, stop_all
-from tenacity.wait import wait_random_exponential
 
 from fedparty.database.backend import Backend
 from fedparty.database.sqlite import SqliteBackend
 from fedparty.errors import ConfigurationError, DatabaseError, FedpartyError, NotAvailableError
 from fedparty.settings import FlowSettings
 
+_BACKOFF_S, _MAX_BACKOFF_S = 0.02, 0.5
 _PATIENCE_S, _MIN_ATTEMPTS = 2.0, 3
 """How long, and how often at least, a transaction is done again before its caller hears of it."""
 
@@ -105,16 +106,20 @@ class Database:
         await self._pools.close()
 
     async def _repeat(self, transaction: Callable[[], Awaitable[Value]]) -> Value:
-        async def attempt() -> Value:  # tenacity awaits coroutine functions only, not every callable
-            return await transaction()
+        return await self._telling(partial(self._until_done, transaction))
 
-        retry = AsyncRetrying(
-            retry=retry_if_exception(self._backend.is_transient),
-            wait=wait_random_exponential(multiplier=0.02, max=0.5),
-            stop=stop_all(stop_after_attempt(_MIN_ATTEMPTS), stop_after_delay(_PATIENCE_S)),
-            reraise=True,
-        )
-        return await self._telling(partial(retry, attempt))
+    async def _until_done(self, transaction: Callable[[], Awaitable[Value]]) -> Value:
+        give_up_at, attempts, backoff_s = time.monotonic() + _PATIENCE_S, 0, _BACKOFF_S
+        while True:
+            attempts += 1
+            try:
+                return await transaction()
+            except Exception as exc:
+                is_enough = attempts >= _MIN_ATTEMPTS and time.monotonic() >= give_up_at
+                if is_enough or not self._backend.is_transient(exc):
+                    raise
+            await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - spreads writers, guards nothing
+            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
     async def _read_once(self, work: Work[Value]) -> Value:
         async with asyncio.timeout(self._backend.transaction_s), self._pools.readers.connect() as connection:

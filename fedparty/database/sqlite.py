@@ -67,7 +67,10 @@ class SqliteBackend:
             hide_parameters=True,
         )
         configure(engine.sync_engine, BUSY_TIMEOUT_S if lock_wait_s is None else lock_wait_s)
-        return Pools(engine, engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}))
+        return Pools(
+            engine.execution_options(**{_BEGIN: ""}),  # each statement sees one state; as at the other kind, no two do
+            engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}),
+        )
 
     def writing(self) -> asyncio.Lock:
         """Return the process's write lock: writers queue here, fairly, rather than in SQLite, which polls."""
@@ -150,7 +153,8 @@ def configure(engine: sa.Engine, busy_timeout_s: float) -> None:
         cursor.close()
 
     def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+        if statement := connection.get_execution_options().get(_BEGIN, "BEGIN"):
+            connection.exec_driver_sql(statement)
 
     sa.event.listen(engine, "connect", on_connect)
     sa.event.listen(engine, "begin", on_begin)

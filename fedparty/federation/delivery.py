@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
+import xxhash
+
 from fedparty.federation.objects import SpooledObject
 from fedparty.federation.spool import SpoolFile, SpoolWriter
 from fedparty.rpc.server import parse
@@ -51,13 +53,13 @@ class Delivery:
         OSError
             The disk is full, or broken.
         """
+        if self._object.is_small:
+            await self._take_at_once(messages)
+            return
         await self._take_chunks(messages)
-        trailer = parse(DeliverTrailer, await next_message(messages))
+        trailer = await next_message(messages)
         await self._written()
-        checksum = self._writer.digest()
-        if trailer.checksum != checksum:
-            raise damaged("an object's checksum does not fit its bytes")
-        self._object.set_whole(checksum)
+        self._object.set_whole(_checked(self._writer.digest(), trailer))
         self._object.set_on_disk(await self._commit())
 
     async def discard(self) -> None:
@@ -70,21 +72,37 @@ class Delivery:
                 future.exception()  # was reported by `take`, or no longer matters
         await self._start(self._writer.discard)
 
+    async def _take_at_once(self, messages: AsyncIterator[bytes]) -> None:
+        """Take a small object: readers have it from memory, and a thread writes all of it in one go."""
+        chunks = [chunk async for chunk in self._chunks(messages)]
+        checksum = _checked(xxhash.xxh3_128_digest(b"".join(chunks)), await next_message(messages))
+        self._object.grow(chunks)
+        self._object.set_whole(checksum)
+        self._writing = writing = self._start(lambda: self._writer.store(chunks))
+        self._object.set_on_disk(await asyncio.shield(writing))
+
     async def _take_chunks(self, messages: AsyncIterator[bytes]) -> None:
-        missing = self._object.header.size_bytes
         batch: list[bytes] = []
         batch_bytes = 0
+        async for chunk in self._chunks(messages):
+            batch.append(chunk)
+            batch_bytes += len(chunk)
+            if batch_bytes >= _BATCH_BYTES:
+                await self._written()
+                self._write(batch)
+                batch, batch_bytes = [], 0
+        if batch:
+            await self._written()
+            self._write(batch)
+
+    async def _chunks(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        missing = self._object.header.size_bytes
         while missing > 0:
             chunk = await next_message(messages)
             missing -= len(chunk)
             if missing < 0 or not chunk:
                 raise damaged("an object's chunks do not add up to its size")
-            batch.append(chunk)
-            batch_bytes += len(chunk)
-            if batch_bytes >= _BATCH_BYTES or not missing:
-                await self._written()
-                self._write(batch)
-                batch, batch_bytes = [], 0
+            yield chunk
 
     def _write(self, batch: list[bytes]) -> None:
         self._writing = self._start(lambda: self._writer.append(batch))
@@ -114,3 +132,10 @@ class Delivery:
 
     def _start(self, function: Callable[[], Result]) -> asyncio.Future[Result]:
         return asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+
+def _checked(checksum: bytes, trailer: bytes) -> bytes:
+    """Return the checksum of an object's bytes, which its sender confirms."""
+    if parse(DeliverTrailer, trailer).checksum != checksum:
+        raise damaged("an object's checksum does not fit its bytes")
+    return checksum

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ MAX_OBJECTS = 100_000
 """Of one task attempt."""
 
 _MAX_TOMBSTONES = 10_000
+_KEPT_BYTES = 32 << 20
+"""Of small objects, in memory besides their files; counted as they count for the quota, at least two blocks each."""
 _READ_BYTES = 4 * CHUNK_BYTES
 _THREADS = 16
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -68,6 +70,8 @@ class Mailbox:
         self._spool = Spool(folder)
         self._quota_bytes = quota_bytes
         self._used_bytes = 0
+        self._kept: deque[SpooledObject] = deque()
+        self._kept_bytes = 0
         self._runs: dict[tuple[JobId, str], RegisteredRun] = {}
         self._tombstones: OrderedDict[tuple[JobId, str], None] = OrderedDict()
         self._registering = asyncio.Lock()
@@ -205,6 +209,7 @@ class Mailbox:
         try:
             async with spooled.delivery:
                 await delivery.take(messages)
+            self._keep(spooled)
         except BaseException as exc:
             error = _error_of(exc, name)
             self._give_up(run, file_name, spooled, error)
@@ -212,6 +217,17 @@ class Mailbox:
             if isinstance(exc, OSError):
                 raise error from exc
             raise
+
+    def _keep(self, spooled: SpooledObject) -> None:
+        """Leave a small object in memory, where most are read soon; the oldest give way."""
+        if not spooled.is_small:
+            return
+        self._kept.append(spooled)
+        self._kept_bytes += spooled.quota_bytes
+        while self._kept_bytes > _KEPT_BYTES:
+            oldest = self._kept.popleft()
+            self._kept_bytes -= oldest.quota_bytes
+            oldest.forget_recent()
 
     async def _read(self, spooled: SpooledObject) -> AsyncIterator[bytes]:
         offset, size = 0, spooled.header.size_bytes

@@ -18,6 +18,7 @@ from fedparty.rpc.v1.peer_pb2 import DeliverHeader
 from fedparty.types import Member, TaskRun
 
 _RECENT_BYTES = 8 << 20
+_SMALL_BYTES = 64 << 10
 
 
 class Signal:
@@ -69,6 +70,11 @@ class SpooledObject:
             self.checksum = source.checksum
 
     @property
+    def is_small(self) -> bool:
+        """Whether its bytes may stay in memory when they are on disk."""
+        return self.header.size_bytes <= _SMALL_BYTES
+
+    @property
     def data_offset(self) -> int:
         """Where its bytes begin in the file."""
         return self._source.data_offset
@@ -109,7 +115,8 @@ class SpooledObject:
             start += len(chunk)
         return []
 
-    def _forget_recent(self) -> None:
+    def forget_recent(self) -> None:
+        """Let go of what is kept in memory; it is read from the file from now on."""
         self._recent.clear()
         self._recent_start = self.available_bytes
 
@@ -121,14 +128,15 @@ class SpooledObject:
     def set_on_disk(self, file: SpoolFile) -> None:
         """Note that it is safe."""
         self._source = file
-        self._forget_recent()
+        if not self.is_small:
+            self.forget_recent()
         self._changed.fire()
 
     def fail(self, error: RpcError) -> None:
         """Give it up: readers and the delivery end with `error`; the first one counts."""
         if self.error is None:
             self.error = error
-            self._forget_recent()
+            self.forget_recent()
             self.delivery.break_off(error)
             self._changed.fire()
 

@@ -109,6 +109,11 @@ class SpoolWriter:
             self._checksum.update(chunk)
         self._write(chunks)
 
+    def store(self, chunks: list[bytes]) -> SpoolFile:
+        """Write the whole object, and give it its name: it is on disk when this returns."""
+        self.append(chunks)
+        return self.commit()
+
     def digest(self) -> bytes:
         """Return the checksum of what was appended."""
         return self._checksum.digest()

@@ -16,7 +16,7 @@ from fedparty.flow.records import Job, Notice, Outcome
 from fedparty.flow.site import Site
 from fedparty.flow.store import Store
 from fedparty.rpc import catalogue
-from fedparty.types import PartyId
+from fedparty.types import JobId, PartyId
 
 logger = logging.getLogger(__name__)
 
@@ -46,33 +46,36 @@ class Notices:
     async def resume(self) -> None:
         """Go on with what is in the database and was not acknowledged: before a restart, or a commit that broke off."""
         for notice in await self._store.notices():
-            self._deliver(notice)
+            self._deliver(notice, None)
 
-    def send(self, job: Job, expires_at: float) -> None:
+    def send(self, job: Job, outcome: Outcome, expires_at: float) -> None:
         """Tell every party of a job, whose notices are in the database, how it ended."""
         for party in job.description.parties:
-            self._deliver(Notice(job.id, party, expires_at))
+            self._deliver(Notice(job.id, party, expires_at), outcome)
 
     async def close(self) -> None:
         """Stop delivering; what was not acknowledged is sent after the next start."""
         await self._delivering.close()
 
-    def _deliver(self, notice: Notice) -> None:
-        self._delivering.keep(notice, self._until_acknowledged(notice), job=notice.job)
+    def _deliver(self, notice: Notice, outcome: Outcome | None) -> None:
+        self._delivering.keep(notice, self._until_acknowledged(notice, outcome), job=notice.job)
 
-    async def _tell(self, party: PartyId, job: Job) -> None:
-        outcome = Outcome(job.state, job.error, job.hint)
+    async def _tell(self, party: PartyId, job: JobId, outcome: Outcome) -> None:
         if party == self._site.party:
-            await self._site.settle(job.id, outcome)
+            await self._site.settle(job, outcome)
         else:
-            await self._peers.end(party, job.id, outcome)
+            await self._peers.end(party, job, outcome)
 
-    async def _until_acknowledged(self, notice: Notice) -> None:
-        job = await until_read(lambda: self._store.job(notice.job))
+    async def _recorded(self, job: JobId) -> Outcome | None:
+        known = await until_read(lambda: self._store.job(job))
+        return Outcome(known.state, known.error, known.hint) if known is not None else None
+
+    async def _until_acknowledged(self, notice: Notice, outcome: Outcome | None) -> None:
+        outcome = outcome or await self._recorded(notice.job)
         backoff_s = _BACKOFF_S
-        while job is not None and time.time() < notice.expires_at:
+        while outcome is not None and time.time() < notice.expires_at:
             try:
-                await self._tell(notice.party, job)
+                await self._tell(notice.party, notice.job, outcome)
                 break
             except DatabaseError as exc:
                 logger.error("this party's part is ended later: %s", exc.message)

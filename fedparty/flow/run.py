@@ -215,6 +215,8 @@ class JobRun:
             await self._record(run, min(missing), lost)
 
     async def _record(self, run: TaskRun, member: Member, outcome: Outcome) -> None:
+        if outcome.state is State.RUNNING:
+            return  # written down when every party had started
         if member.party != self._party or outcome.state is State.LOST:
             await until_recorded(lambda: self._store.report(run, member, outcome))
         if outcome.state in FINAL and outcome.state is not State.SUCCESS:

@@ -167,7 +167,7 @@ class Scheduler:
             return False
         self.ended[outcome.state] += 1
         logger.info("job ended with %s%s", outcome.state, f": {outcome.error}" if outcome.error else "")
-        self._notices.send(job, expires_at)
+        self._notices.send(job, outcome, expires_at)
         return True
 
 

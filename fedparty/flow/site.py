@@ -337,6 +337,8 @@ class Site:
         """Write down what the worker says about an attempt, until it has ended here."""
         async with aclosing(self.launcher.follow(run, job.description.members_at(self.party))) as reports:
             async for member, outcome in reports:
+                if outcome.state is State.RUNNING:
+                    continue  # written down when it was launched
                 if outcome.state is State.LOST:
                     logger.warning("%s in attempt %d: %s", member, run.attempt, outcome.error)
                     self._learn()  # the worker may have come back on another machine

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import uvloop
+
 from fedparty.context import Peer, ReceiveTimeoutError, is_group, output_path, peers, table_of
 from fedparty.errors import ComponentError, RpcError
 from fedparty.federation.exchange import ObjectExchange
@@ -57,7 +59,7 @@ class WorkerContext:
         self.log = log
         self._spec = spec
         self._metrics = MetricsFile(spec)
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="exchange", daemon=True)
         self._connection = _open(spec, log)
         self._traffic: _Traffic

@@ -60,6 +60,17 @@ class TestObjects:
         np.testing.assert_equal(received, value)
         assert type(received) is type(value)
 
+    async def test_small_ones_beyond_what_memory_keeps_are_read_from_their_files(
+        self, host: MailboxParty, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fedparty.federation.mailbox._KEPT_BYTES", 0)
+        await host.deliver(object_name(), b"abc")
+        assert await host.receive(object_name()) == b"abc"
+        (file,) = (host.home / "spool").rglob("*.object")
+        file.unlink()
+        with pytest.raises(RpcError):
+            await host.receive(object_name())
+
     async def test_array_keeps_dtype_and_shape(self, host: MailboxParty) -> None:
         value = np.arange(600_000, dtype=">f8").reshape(2, 3, -1)
         await host.deliver(object_name(), value)

@@ -135,7 +135,7 @@ class Audit:
         """Return whether the file, up to this head, is the one that was written."""
         if self._fault:
             return False
-        if before in (self._last, await self._store.head()):
+        if before == self._last or before == await self._store.head():
             return True
         return not (await self.verify()).fault  # after a start, or where the other replica wrote
 

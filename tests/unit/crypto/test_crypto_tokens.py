@@ -261,6 +261,25 @@ def test_a_cached_certificate_is_refused_once_it_has_ended(guest: Any, monkeypat
         verifier.task(token, issuer=GUEST)
 
 
+def test_a_remembered_token_is_refused_once_it_has_expired(guest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = claims()
+    verifier, token = guest.verifier(), forge(guest, said)
+    verifier.task(token, issuer=GUEST)
+    monkeypatch.setattr("fedparty.crypto.tokens.jwt.decode", lambda *_, **__: pytest.fail("checked anew"))
+    verifier.task(token, issuer=GUEST)
+    monkeypatch.setattr("fedparty.crypto.tokens.time.time", lambda: said["exp"] + 301)
+    with pytest.raises(pytest.fail.Exception, match="checked anew"):
+        verifier.task(token, issuer=GUEST)
+
+
+def test_a_remembered_token_is_of_no_other_kind_or_party(guest: Any) -> None:
+    verifier, token = guest.verifier(), guest.signer().task(RUN, MEMBER, 60)
+    verifier.task(token, issuer=GUEST)
+    words = refusal(lambda: verifier.service(token, issuer=GUEST, scope="worker"))
+    assert words == "service token refused: it is a token of another kind"
+    assert "not of spiffe://demo.internal/party/9999" in refusal(lambda: verifier.task(token, issuer=HOST))
+
+
 def test_two_uris_are_refused(guest: Any) -> None:
     uris = ["spiffe://demo.internal/party/10000", "spiffe://demo.internal/party/9999"]
     token = forge(guest, claims(), certificate=craft(guest, uris=uris))
