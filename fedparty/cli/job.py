@@ -44,6 +44,16 @@ def _wait_option(function: Decorated) -> Decorated:
     return click.option("--wait", "is_waited", is_flag=True, help="Show its progress until it has ended.")(function)
 
 
+def _stream_options(function: Decorated) -> Decorated:
+    """Add the options that say what of a job's logs or figures is read, and how long."""
+    follow = click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on until the job has ended.")
+    role = click.option("--role", help="Only this role's.")
+    party = click.option(
+        "--party", "whose", metavar="PARTY", help="That party's, where its policy shows them; else this party's own."
+    )
+    return follow(role(party(function)))
+
+
 def _codes(option: str) -> str:
     return _CODES.format(option=option)
 
@@ -98,15 +108,22 @@ def show(words: str, is_exit_code: bool, profile: str | None, home: Path | None,
 
 @job.command()
 @click.argument("words", metavar="ID")
-@click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on until the job has ended.")
-@click.option("--role", help="Only this role's.")
+@_stream_options
 @session.session_options
 @session.output_option
-def logs(words: str, is_followed: bool, role: str | None, profile: str | None, home: Path | None, output: str) -> None:
-    """Show what this party's own roles log."""
+def logs(
+    words: str,
+    is_followed: bool,
+    role: str | None,
+    whose: str | None,
+    profile: str | None,
+    home: Path | None,
+    output: str,
+) -> None:
+    """Show what a job's roles log: this party's own, or another's."""
     with session.open_session(profile, home) as party:
         try:
-            for line in party.logs(party.find(words), role, follow=is_followed):
+            for line in party.logs(party.find(words), role, party=whose, follow=is_followed):
                 click.echo(texts.json_line(line) if output == "json" else texts.log_line(line))
         except BrokenPipeError:  # whoever read has seen enough: | head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,8 +131,7 @@ def logs(words: str, is_followed: bool, role: str | None, profile: str | None, h
 
 @job.command()
 @click.argument("words", metavar="ID")
-@click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on until the job has ended.")
-@click.option("--role", help="Only this role's.")
+@_stream_options
 @click.option(
     "--tensorboard",
     "events",
@@ -128,16 +144,17 @@ def metrics(
     words: str,
     is_followed: bool,
     role: str | None,
+    whose: str | None,
     events: Path | None,
     profile: str | None,
     home: Path | None,
     output: str,
 ) -> None:
-    """Show the figures that this party's own roles record."""
+    """Show the figures that a job's roles record: this party's own, or another's."""
     from fedparty.cli import job_metrics
 
     with session.open_session(profile, home) as party:
-        figures = party.metrics(party.find(words), role, follow=is_followed)
+        figures = party.metrics(party.find(words), role, party=whose, follow=is_followed)
         if events is not None:
             click.echo(f"{events}: {job_metrics.write_events(figures, events)} figures")
             return

@@ -20,23 +20,20 @@ from fedparty.client import failures, signing, status
 from fedparty.client.governance import Governance
 from fedparty.client.http import httpx
 from fedparty.client.status import JobStatus, PartyStatus, Pong
+from fedparty.client.streams import ANSWER_S, RESTARTING, Streams
 from fedparty.crypto.files import read_secret
 from fedparty.errors import ConfigurationError, JobError, RpcError
 from fedparty.types import JOB_ID, Secret
 
 _SOCKET = "flow-rest.sock"
 _WAIT_S = 30.0
-_ANSWER_S = 30.0
 _READING_S = 310.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 1.0
 _ID_PART = re.compile(r"[0-9A-Z-]{1,40}")
 _MANY = 10
-_PLACE = {"log", "offset"}
-"""Keys of a line that says how far a log was read."""
-_RESTARTING = frozenset({"FLOW_DOWN", "CONNECTION_LOST", "SHUTTING_DOWN"})
 
 
-class Session(Governance):
+class Session(Governance, Streams):
     """Calls to one party.
 
     Parameters
@@ -48,7 +45,7 @@ class Session(Governance):
     ca_certificate
         The federation's CA, a file or the PEM itself: the only one that is trusted; needed for HTTPS.
     patience_s
-        How long `wait` bears a flow that is being restarted.
+        How long `wait`, `logs` and `metrics` bear a flow that is being restarted.
 
     Raises
     ------
@@ -66,7 +63,7 @@ class Session(Governance):
             base_url=base_url,
             transport=transport,
             headers={"authorization": f"Bearer {token.reveal()}"},
-            timeout=_ANSWER_S,
+            timeout=ANSWER_S,
             trust_env=False,
         )
 
@@ -230,52 +227,6 @@ class Session(Governance):
         """Stop a job, and return it."""
         return status.job_from(self._call("POST", f"/v1/jobs/{job}/stop"))
 
-    def logs(self, job: str, role: str | None = None, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """Yield the log lines of this party's own roles; with `follow` until the job has ended.
-
-        Where the connection breaks, or the flow is restarted, it goes on from where it was.
-
-        Raises
-        ------
-        FedpartyError
-            There is no such job or role here, the token is refused, or the flow is not reached.
-        """
-        read: dict[str, int] = {}
-        broken_at = None
-        while True:
-            try:
-                for line in self._log_lines(job, role, read, follow=follow):
-                    broken_at = None
-                    if line.keys() == _PLACE:
-                        read[line["log"]] = line["offset"]
-                    else:
-                        yield line
-                if not follow or self.job(job).is_final:
-                    return
-            except RpcError as exc:
-                broken_at = broken_at or time.monotonic()
-                if exc.code not in _RESTARTING or time.monotonic() - broken_at >= self._patience_s:
-                    raise
-            time.sleep(_BACKOFF_S)  # the flow is being restarted
-
-    def _log_lines(
-        self, job: str, role: str | None, read: Mapping[str, int], *, follow: bool
-    ) -> Iterator[dict[str, Any]]:
-        """Yield log lines after what was read of each log, and lines that say how far it was."""
-        offsets = [f"{log}:{offset}" for log, offset in read.items()]
-        params: dict[str, Any] = {"follow": str(follow).lower(), "positions": "true", "offset": offsets}
-        params |= {"role": role} if role else {}
-        timeout = httpx.Timeout(_ANSWER_S, read=None if follow else _ANSWER_S)
-        with (
-            failures.translated(self.address),
-            self._client.stream("GET", f"/v1/jobs/{job}/logs", params=params, timeout=timeout) as response,
-        ):
-            if not response.is_success:
-                response.read()
-            failures.check(response, self.address)
-            for line in response.iter_lines():
-                yield _line(line)
-
     def components(self) -> tuple[dict[str, Any], ...]:
         """Return the components that are installed at the party, without their parameters."""
         return tuple(self._call("GET", "/v1/components")["components"])
@@ -337,33 +288,6 @@ class Session(Governance):
         with failures.translated(self.address):
             response = self._client.delete(f"/v1/tables/{quote(name, safe='')}")
         failures.check(response, self.address)
-
-    def metrics(self, job: str, role: str | None = None, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """Yield the figures of this party's own roles, as they were recorded; with `follow` until the job has ended.
-
-        Yields
-        ------
-        ``time``, ``task``, ``attempt``, ``role``, ``name``, ``value`` and ``step`` (or None).
-
-        Raises
-        ------
-        FedpartyError
-            There is no such job or role here, the token is refused, or the flow or its worker is not reached.
-        """
-        params = {"follow": str(follow).lower()} | ({"role": role} if role else {})
-        timeout = httpx.Timeout(_ANSWER_S, read=None if follow else _ANSWER_S)
-        with (
-            failures.translated(self.address),
-            self._client.stream("GET", f"/v1/jobs/{job}/metrics", params=params, timeout=timeout) as response,
-        ):
-            if not response.is_success:
-                response.read()
-            failures.check(response, self.address)
-            for line in response.iter_lines():
-                figure = _line(line)
-                if "name" not in figure:
-                    raise RpcError(figure["message"], code="CONNECTION_LOST")
-                yield figure
 
     def outputs(self, job: str) -> tuple[dict[str, Any], ...]:
         """Return the files that this party's roles of a job have kept: task, attempt, role, name, size_bytes."""
@@ -429,7 +353,7 @@ class Session(Governance):
                 return now
 
     def _show(self, job: str, params: Mapping[str, Any]) -> JobStatus:
-        timeout = httpx.Timeout(_ANSWER_S, read=_ANSWER_S + _WAIT_S)
+        timeout = httpx.Timeout(ANSWER_S, read=ANSWER_S + _WAIT_S)
         return status.job_from(self._call("GET", f"/v1/jobs/{job}", params=params, timeout=timeout))
 
     def _patiently(self, call: Callable[[], JobStatus]) -> JobStatus:
@@ -439,7 +363,7 @@ class Session(Governance):
             try:
                 return call()
             except RpcError as exc:
-                if exc.code not in _RESTARTING or time.monotonic() >= deadline:
+                if exc.code not in RESTARTING or time.monotonic() >= deadline:
                     raise
             time.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
@@ -490,11 +414,3 @@ def _read_about(path: Path) -> tuple[str, str]:
             f"{path.parents[1]} is not a party's home: {path} cannot be read",
             hint="Give the folder where the party was deployed.",
         ) from exc
-
-
-def _line(text: str) -> dict[str, Any]:
-    try:
-        line = json.loads(text)
-    except ValueError:
-        return {"message": text}
-    return line if isinstance(line, dict) else {"message": text}

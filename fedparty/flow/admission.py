@@ -19,7 +19,7 @@ from fedparty.crypto.tokens import TokenSigner, TokenVerifier
 from fedparty.errors import ComponentError, RpcError, TokenError
 from fedparty.flow.audit import ALLOWED, REFUSED, Audit, Entry
 from fedparty.flow.people import People, Principal
-from fedparty.flow.policy import Decision, PolicyFile, Submission, decide
+from fedparty.flow.policy import Decision, Policy, PolicyFile, Submission, decide
 from fedparty.flow.records import Job
 from fedparty.jobs.description import JobDescription
 from fedparty.rpc import catalogue
@@ -122,6 +122,42 @@ class Admission:
             raise
         await self._tell(job.id, Entry(who, "prepare", job.id, ALLOWED, _summary(decisions)))
         return replace(job, submitter=submitter)
+
+    @property
+    def policy(self) -> Policy:
+        """What is allowed now; another object after each change."""
+        return self._policy.policy
+
+    async def shown(self, job: Job, kind: str, role: str) -> None:
+        """Make sure that the people of a job's initiator may see this party's part in it: its logs, its metrics.
+
+        Parameters
+        ----------
+        job
+            As it is recorded here: who submitted it was verified then.
+        kind
+            ``logs`` or ``metrics``.
+        role
+            Of which role; empty: of each that this party plays.
+
+        Raises
+        ------
+        RpcError
+            POLICY_REFUSED
+        DatabaseError
+            The audit log cannot be written now.
+        """
+        by = _submission_of(submissions.read_voucher(job.voucher, job.id)) if job.voucher else Submission(job.initiator)
+        decisions = decide(self._policy.policy, self._party, job.description, by, _needs, kind)
+        asked = [decision for decision in decisions if role in ("", decision.role)]
+        refused = next((decision for decision in asked if not decision.is_allowed), None)
+        who, what = f"somebody@{job.initiator}", f"show {kind}"
+        if refused is not None:
+            message = f"not shown of task {refused.task}: {refused.why}"
+            await self._tell(job.id, Entry(who, what, job.id, REFUSED, message))
+            hint = f"Ask the people of party {self._party} for a rule with shows: [{kind}] in their policy.yaml."
+            raise catalogue.error("POLICY_REFUSED", message, hint=hint)
+        await self._tell(job.id, Entry(who, what, job.id, ALLOWED, _summary(asked)))
 
     def explain(self, job: JobDescription, by: Submission) -> tuple[Decision, ...]:
         """Return what would be decided here."""

@@ -15,8 +15,9 @@ from fedparty import __version__
 from fedparty.errors import DatabaseError, JobError
 from fedparty.flow.admission import Admission
 from fedparty.flow.background import until_read
-from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, report_of, run_of
+from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, offsets_of, report_of, run_of
 from fedparty.flow.records import Job
+from fedparty.flow.showing import Showing
 from fedparty.flow.site import Site
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
@@ -38,6 +39,8 @@ class Coordination:
         This party's part in jobs, and what it knows of them.
     admission
         Decides whether it takes part.
+    showing
+        What it shows to the job's initiator.
     guard
         Ends the streams of revoked callers.
     secret, federation
@@ -45,10 +48,18 @@ class Coordination:
     """
 
     def __init__(
-        self, site: Site, admission: Admission, store: Store, guard: StreamGuard, secret: Secret, federation: str
+        self,
+        site: Site,
+        admission: Admission,
+        showing: Showing,
+        store: Store,
+        guard: StreamGuard,
+        secret: Secret,
+        federation: str,
     ) -> None:
         self._site = site
         self._admission = admission
+        self._showing = showing
         self._store = store
         self._guard = guard
         self._secret = secret
@@ -68,6 +79,7 @@ class Coordination:
             "Start": server.unary(peer_pb2.StartRequest, self.start),
             "Supervise": server.server_stream(peer_pb2.SuperviseRequest, self.supervise),
             "Stop": server.unary(peer_pb2.StopRequest, self.stop),
+            "Show": server.server_stream(peer_pb2.ShowRequest, self.show),
             "Ping": server.unary(peer_pb2.PingRequest, self.ping),
         }
         return await server.start_server(address, [server.service("fedparty.v1.peer.Coordination", methods)])
@@ -118,6 +130,16 @@ class Coordination:
                 else:
                     await self._site.stop(run_of(request.run), request.reason or "stopped by the initiator")
         return peer_pb2.StopReply()
+
+    async def show(self, request: peer_pb2.ShowRequest, context: Context) -> AsyncIterator[peer_pb2.ShowReply]:
+        """Stream what this party's own roles log or record, where its policy shows that."""
+        job, offsets = job_of(peer_pb2.RunId(job=request.job)), offsets_of(request)
+        async with self._initiator(job, context):
+            shown = self._showing.read(job, request.kind, request.role, offsets, follow=request.follow)
+            async with aclosing(shown):
+                async for lines in shown:
+                    position = peer_pb2.LogPosition(log=lines.log, offset_bytes=lines.offset)
+                    yield peer_pb2.ShowReply(position=position, lines=lines.content)
 
     async def ping(self, _request: peer_pb2.PingRequest, context: Context) -> peer_pb2.PingReply:
         """Say who this is."""

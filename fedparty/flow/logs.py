@@ -27,6 +27,25 @@ _NO_LOG = frozenset({"NOT_KNOWN", "NOT_REGISTERED"})
 _Log = tuple[TaskRun, Member]
 
 
+@dataclass(frozen=True)
+class Lines:
+    """Whole lines of one log.
+
+    Parameters
+    ----------
+    log
+        Which: ``task/attempt/role``; empty where nothing was read yet.
+    offset
+        From which byte on that log is read next.
+    content
+        The lines, each with its end.
+    """
+
+    log: str
+    offset: int
+    content: bytes
+
+
 class _Read(Protocol):
     def __call__(self, run: TaskRun, member: Member, offset: int, *, follow: bool) -> AsyncGenerator[bytes]: ...
 
@@ -54,9 +73,8 @@ class Logs:
         *,
         follow: bool,
         offsets: Mapping[str, int] = MappingProxyType({}),
-        is_placed: bool = False,
-    ) -> AsyncGenerator[bytes]:
-        """Yield whole lines, several at once, of every attempt.
+    ) -> AsyncGenerator[Lines]:
+        """Yield the lines of every attempt, several at once.
 
         Parameters
         ----------
@@ -64,17 +82,14 @@ class Logs:
             Whether to go on until the job has ended.
         offsets
             From which byte on logs are read, by ``task/attempt/role``; others as a whole.
-        is_placed
-            Whether, after its lines, a line of its own says how far a log was read.
         """
-        place = _Place(offsets, is_placed)
         if follow:
-            async with aclosing(_Follower(self, job, role, place).lines()) as followed:
+            async with aclosing(_Follower(self, job, role, offsets).lines()) as followed:
                 async for lines in followed:
                     yield lines
             return
         for run, member in await self.logs(job, role):
-            async with aclosing(self.lines(run, member, place, follow=False)) as read:
+            async with aclosing(self.lines(run, member, offsets, follow=False)) as read:
                 async for lines in read:
                     yield lines
 
@@ -83,21 +98,24 @@ class Logs:
         roles = [r for r in await self._store.role_runs(job, party=self._party) if role in (None, r.member.role)]
         return [(r.run, r.member) for r in sorted(roles, key=_age) if r.state is not State.WAITING]
 
-    async def lines(self, run: TaskRun, member: Member, place: _Place, *, follow: bool) -> AsyncGenerator[bytes]:
+    async def lines(
+        self, run: TaskRun, member: Member, offsets: Mapping[str, int], *, follow: bool
+    ) -> AsyncGenerator[Lines]:
         """Yield the whole lines of one log, and where it breaks off one that says so; none where there is no log."""
-        rest, offset = b"", place.of(run, member)
+        log = f"{run.task}/{run.attempt}/{member.role}"
+        rest, offset = b"", offsets.get(log, 0)
         try:
             async with aclosing(self._read(run, member, offset, follow=follow)) as chunks:
                 async for chunk in chunks:
                     whole, newline, rest = (rest + chunk).rpartition(b"\n")
                     if newline:
                         offset += len(whole) + 1
-                        yield whole + newline + place.line(run, member, offset)
+                        yield Lines(log, offset, whole + newline)
         except RpcError as exc:
             rest += b"\n" if rest else b""
             rest += b"" if exc.code in _NO_LOG else self._note(run, member, exc)
         if rest:
-            yield rest.removesuffix(b"\n") + b"\n"
+            yield Lines(log, offset, rest.removesuffix(b"\n") + b"\n")
 
     async def changes(self, job: JobId) -> AsyncGenerator[bool]:
         """Yield at once and at each change of a job whether there may be more logs."""
@@ -118,35 +136,17 @@ class Logs:
         return json.dumps(line | where | {"message": message}).encode()
 
 
-@dataclass(frozen=True)
-class _Place:
-    """From where each log is read, and whether it is said how far it was."""
-
-    offsets: Mapping[str, int]
-    is_said: bool
-
-    def of(self, run: TaskRun, member: Member) -> int:
-        """Return where to begin."""
-        return self.offsets.get(_name(run, member), 0)
-
-    def line(self, run: TaskRun, member: Member, offset: int) -> bytes:
-        """Return the line that says how far a log was read, where it is wanted."""
-        if not self.is_said:
-            return b""
-        return json.dumps({"log": _name(run, member), "offset": offset}).encode() + b"\n"
-
-
 class _Follower:
     """Follows all logs of one job at once, each from when its task starts."""
 
-    def __init__(self, logs: Logs, job: JobId, role: str | None, place: _Place) -> None:
+    def __init__(self, logs: Logs, job: JobId, role: str | None, offsets: Mapping[str, int]) -> None:
         self._logs = logs
         self._job = job
         self._role = role
-        self._place = place
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE_LENGTH)
+        self._offsets = offsets
+        self._queue: asyncio.Queue[Lines | None] = asyncio.Queue(_QUEUE_LENGTH)
 
-    async def lines(self) -> AsyncGenerator[bytes]:
+    async def lines(self) -> AsyncGenerator[Lines]:
         reading = asyncio.create_task(self._read_all())
         try:
             while (lines := await self._queue.get()) is not None:
@@ -174,13 +174,9 @@ class _Follower:
                         group.create_task(self._read(log))
 
     async def _read(self, log: _Log) -> None:
-        async with aclosing(self._logs.lines(*log, self._place, follow=True)) as read:
+        async with aclosing(self._logs.lines(*log, self._offsets, follow=True)) as read:
             async for lines in read:
                 await self._queue.put(lines)
-
-
-def _name(run: TaskRun, member: Member) -> str:
-    return f"{run.task}/{run.attempt}/{member.role}"
 
 
 def _age(role: RoleRun) -> tuple[float, int]:

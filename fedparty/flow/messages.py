@@ -10,8 +10,9 @@ import re
 from fedparty.federation import names
 from fedparty.flow.records import Outcome, RoleRun
 from fedparty.flow.states import FINAL, State
+from fedparty.jobs.description import MAX_TASKS
 from fedparty.rpc import catalogue
-from fedparty.rpc.v1.peer_pb2 import RunId, StopRequest, TaskReport
+from fedparty.rpc.v1.peer_pb2 import RunId, ShowRequest, StopRequest, TaskReport
 from fedparty.types import JobId, TaskRun, parse_job_id
 
 PROTOCOL = "1.0"
@@ -60,6 +61,19 @@ def check_protocol(theirs: str, caller: str) -> None:
     """
     if not _VERSION.fullmatch(theirs) or theirs.split(".")[0] != PROTOCOL.split(".")[0]:
         raise catalogue.error("PROTOCOL_MISMATCH", f"{caller} speaks protocol {theirs[:20]!r}, this is {PROTOCOL}")
+
+
+def offsets_of(request: ShowRequest) -> dict[str, int]:
+    """Return from where on logs are to be read.
+
+    Raises
+    ------
+    RpcError
+        BAD_REQUEST: there are too many.
+    """
+    if len(request.positions) > MAX_TASKS:
+        raise catalogue.error("BAD_REQUEST", f"{len(request.positions)} positions are too many")
+    return {position.log: position.offset_bytes for position in request.positions}
 
 
 def report_of(role: RoleRun) -> TaskReport:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from fedparty.errors import RpcError
 from fedparty.federation.names import run_message_of
+from fedparty.flow.logs import Lines
 from fedparty.flow.messages import PROTOCOL, check_protocol, outcome_of
 from fedparty.flow.records import Job, Outcome
 from fedparty.rpc import calls, catalogue
@@ -31,8 +32,8 @@ _DOWN = "PROXY_DOWN"
 _PING_TIMEOUT_S = 5.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 2.0
 _MAX_WORDS = 500
-_KEEPS_NO_LINE = frozenset({"NOT_SUPPORTED", "NOT_ALLOWED"})
-"""What flow and proxy of the release before this one answer to `Queue`."""
+_OLDER_RELEASE = frozenset({"NOT_SUPPORTED", "NOT_ALLOWED"})
+"""What flow and proxy of the release before this one answer to calls that they do not know."""
 
 Item = TypeVar("Item")
 Reply = TypeVar("Reply", bound=Message)
@@ -99,7 +100,7 @@ class Peers:
                 async for word in words:
                     yield word
         except RpcError as exc:
-            if exc.code not in _KEEPS_NO_LINE:
+            if exc.code not in _OLDER_RELEASE:
                 raise
             self._answered(to, run.job)
             await asyncio.sleep(random.uniform(0.5, 1) * _MAX_BACKOFF_S)  # noqa: S311 - spreads jobs, guards nothing
@@ -153,6 +154,28 @@ class Peers:
             async for report in reports:
                 yield report
 
+    async def show(
+        self, to: PartyId, job: JobId, kind: str, role: str, offsets: Mapping[str, int], *, follow: bool
+    ) -> AsyncGenerator[Lines]:
+        """Yield nothing once a party shows what its roles of a job log or record, then that; see `Showing.read`.
+
+        Raises
+        ------
+        RpcError
+            Refused, or not reached for longer than the patience.
+        """
+        read = dict(offsets)
+
+        def request() -> peer_pb2.ShowRequest:
+            positions = [peer_pb2.LogPosition(log=log, offset_bytes=offset) for log, offset in read.items()]
+            return peer_pb2.ShowRequest(job=job, kind=kind, role=role, follow=follow, positions=positions)
+
+        async with aclosing(self._reopening(to, None, lambda: self._shown(to, job, request()))) as shown:
+            async for lines in shown:
+                if lines.log:
+                    read[lines.log] = lines.offset
+                yield lines
+
     async def ping(self, to: PartyId, *, padding: bytes = b"") -> Ping:
         """Ask a party's flow who it is.
 
@@ -172,9 +195,9 @@ class Peers:
         return Ping(PartyId(reply.party), reply.version, reply.protocol, time.monotonic() - began)
 
     async def _reopening(
-        self, to: PartyId, job: JobId, open_stream: Callable[[], AsyncGenerator[Item]]
+        self, to: PartyId, job: JobId | None, open_stream: Callable[[], AsyncGenerator[Item]]
     ) -> AsyncGenerator[Item]:
-        """Yield what a stream says, and open it again where it breaks."""
+        """Yield what a stream says, and open it again where it breaks; of a job, that it is broken is known."""
         broken_at, backoff_s = 0.0, _BACKOFF_S
         while True:
             try:
@@ -214,11 +237,13 @@ class Peers:
             raise answer
         return answer
 
-    def _met(self, to: PartyId, job: JobId, error: RpcError) -> None:
-        self._unanswered.setdefault(job, {})[to] = error
+    def _met(self, to: PartyId, job: JobId | None, error: RpcError) -> None:
+        if job is not None:
+            self._unanswered.setdefault(job, {})[to] = error
 
-    def _answered(self, to: PartyId, job: JobId) -> None:
-        self._unanswered.get(job, {}).pop(to, None)
+    def _answered(self, to: PartyId, job: JobId | None) -> None:
+        if job is not None:
+            self._unanswered.get(job, {}).pop(to, None)
 
     async def _once(
         self,
@@ -257,6 +282,25 @@ class Peers:
                     yield "" if answer.is_turn else f"party {to}: {answer.waits_for[:_MAX_WORDS]}"
         except RpcError as exc:
             raise _named(exc, to, "Queue") from exc
+
+    async def _shown(self, to: PartyId, job: JobId, request: peer_pb2.ShowRequest) -> AsyncGenerator[Lines]:
+        answers = calls.read_stream(
+            self._egress,
+            f"{_SERVICE}/Show",
+            request,
+            peer_pb2.ShowReply.FromString,
+            metadata=to_party(to, job),
+            unavailable=_DOWN,
+        )
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield Lines(answer.position.log, answer.position.offset_bytes, answer.lines)
+        except RpcError as exc:
+            if exc.code in _OLDER_RELEASE:
+                message = f"party {to} runs a release that shows no {request.kind} to others"
+                raise catalogue.error("NOT_SUPPORTED", message) from exc
+            raise _named(exc, to, request.kind) from exc
 
     async def _reports(self, to: PartyId, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
         answers = calls.read_stream(

@@ -38,8 +38,10 @@ from fedparty.flow.policy import PolicyFile
 from fedparty.flow.resources import Resources
 from fedparty.flow.retention import Retention
 from fedparty.flow.scheduler import Scheduler
+from fedparty.flow.showing import Showing
 from fedparty.flow.site import Site
 from fedparty.flow.store import Store
+from fedparty.flow.viewing import Viewing
 from fedparty.rpc import logging as service_logging
 from fedparty.rpc.calls import Channel
 from fedparty.rpc.channels import open_channel
@@ -72,14 +74,18 @@ async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
         neighbours = await stack.enter_async_context(_open_neighbours(settings))
         site = await stack.enter_async_context(_site(settings, store, neighbours))
         governance = await stack.enter_async_context(_govern(settings, store))
-        await stack.enter_async_context(_coordination(settings, store, site, governance.admission))
+        kinds = {
+            "logs": Logs(settings.party, store, neighbours.launcher.read_log),
+            "metrics": Logs(settings.party, store, neighbours.launcher.read_metrics),
+        }
+        showing = Showing(settings.party, store, governance.admission, kinds)
+        await stack.enter_async_context(_coordination(settings, store, site, governance.admission, showing))
         peers = Peers(neighbours.egress, settings.peer_timeout_s)
         scheduler = await stack.enter_async_context(_scheduler(settings, site, governance.admission, store, peers))
         await stack.enter_async_context(_retention(settings, site, store))
-        logs = Logs(settings.party, store, neighbours.launcher.read_log)
-        figures = Logs(settings.party, store, neighbours.launcher.read_metrics)
+        viewing = Viewing(settings.party, store, peers, settings.peer_timeout_s)
         backend = Backend(
-            settings.party, settings.federation, store, scheduler, site, peers, logs, figures,
+            settings.party, settings.federation, store, scheduler, site, peers, kinds, viewing,
             governance.people, governance.policy, governance.admission, governance.audit, settings.ca_certificate,
         )  # fmt: skip
         app = create_app(backend, str(settings.api_token))
@@ -203,9 +209,11 @@ async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -
 
 
 @asynccontextmanager
-async def _coordination(settings: FlowSettings, store: Store, site: Site, admission: Admission) -> AsyncIterator[None]:
-    guard = StreamGuard(Revocations(settings.revocations))
-    coordination = Coordination(site, admission, store, guard, read_secret(settings.proxy_secret), settings.federation)
+async def _coordination(
+    settings: FlowSettings, store: Store, site: Site, admission: Admission, showing: Showing
+) -> AsyncIterator[None]:
+    guard, secret = StreamGuard(Revocations(settings.revocations)), read_secret(settings.proxy_secret)
+    coordination = Coordination(site, admission, showing, store, guard, secret, settings.federation)
     server = await coordination.listen(settings.peer)
     try:
         async with guard.watching():

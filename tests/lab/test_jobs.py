@@ -87,6 +87,17 @@ def test_the_walk_through_of_the_documentation(guest: User) -> None:
     assert "exists already" in guest.run("job", "download", job, "all", code=1)
 
 
+def test_the_logs_of_another_party_are_seen_where_its_policy_says_so(guest: User, lab: Laboratory) -> None:
+    guest.run("job", "submit", str(SUM), "--wait")
+    refused = guest.run("job", "logs", "-", "--party", "9999", code=1)
+    assert "logs at party 9999: not shown of task sum" in refused
+    policy = lab.home("9999") / "policy" / "policy.yaml"
+    policy.parent.mkdir(exist_ok=True)
+    policy.write_text("version: 1\nrules: [{name: open, parties: all, components: [secure_sum], shows: [logs]}]\n")
+    assert "sum/host" in guest.run("job", "logs", "-", "--party", "9999", "-f")
+    policy.unlink()
+
+
 def test_a_job_goes_and_its_files_with_it(guest: User, lab: Laboratory) -> None:
     said = guest.run("job", "submit", str(SUM), "--wait")
     job = re.search(r"job (10000-[0-9A-Z]{26}) was submitted", said)[1]

@@ -16,7 +16,7 @@ import pytest
 from flow_party import TOKEN, FlowParty, description, flow_lab
 
 from fedparty.client import PartyStatus, Session
-from fedparty.client.session import _line
+from fedparty.client.streams import _line
 from fedparty.crypto.keys import generate_key, key_to_pem
 from fedparty.errors import CertificateError, ConfigurationError, JobError, RpcError, TokenError
 from fedparty.pki.authority import Authority
@@ -150,7 +150,7 @@ async def test_logs() -> None:
         assert await guest.call(lambda session: list(session.logs(job))) == [{"role": "guest", "attempt": 1}]
         with pytest.raises(RpcError, match="has no role 'host'") as raised:
             await guest.call(lambda session: list(session.logs(job, "host")))
-        assert raised.value.hint == "Its log is at party 9999."
+        assert raised.value.hint.startswith("It is played by party 9999: --party shows")
 
 
 async def test_logs_of_two_own_roles_and_a_worker_that_is_down() -> None:

@@ -50,6 +50,7 @@ EVERYTHING = (
 )
 """A policy that refuses nothing."""
 
+_CHUNK_BYTES = 1 << 18
 Databases = Callable[[Path], dict[str, Any]]
 _PEOPLE = ThreadPoolExecutor(64, thread_name_prefix="people")
 """Makes a database for the party at a home, and returns the settings that lead to it."""
@@ -86,6 +87,8 @@ class ScriptedWorker:
         """What each role may read."""
         self.files: dict[str, Any] = {}
         """What is in the files that can be bound, by path."""
+        self.read_bytes = 0
+        """How much of logs was given away."""
         self.changed = asyncio.Condition()
         self.doubles: list[str] = []
         """What must not be: a second process of a role's attempt, or of another attempt while one lives."""
@@ -215,6 +218,8 @@ class ScriptedWorker:
 
     async def _read_metrics(self, request: local_pb2.ReadLogRequest, _context: Context) -> AsyncIterator[bytes]:
         yield self.metrics.get(Member.parse(request.member).role, b"")[request.offset_bytes :]
+        if request.follow:
+            await self.until_idle()
 
     async def _list_outputs(self, _request: Any, _context: Context) -> local_pb2.ListOutputsReply:
         files = [local_pb2.OutputFile(name=name, size_bytes=len(data)) for name, data in self.outputs.items()]
@@ -236,8 +241,10 @@ class ScriptedWorker:
         log = self.logs.get(role, json.dumps({"role": role, "attempt": request.run.attempt}).encode() + b"\n")
         log = log[request.offset_bytes :]
         half = len(log) // 2
-        yield log[:half]
-        yield log[half:]
+        for start in (*range(0, half, _CHUNK_BYTES), *range(half, len(log), _CHUNK_BYTES)):
+            chunk = log[start : min(start + _CHUNK_BYTES, half if start < half else len(log))]
+            self.read_bytes += len(chunk)
+            yield chunk
         if request.follow:
             await self.until_idle()
             yield b'{"message": "ended"}\n'

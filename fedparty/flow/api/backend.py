@@ -5,6 +5,7 @@ Owns nothing: names the parts of the flow that they may use.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fedparty.flow.policy import PolicyFile
 from fedparty.flow.scheduler import Scheduler
 from fedparty.flow.site import Site
 from fedparty.flow.store import Store
+from fedparty.flow.viewing import Viewing
 from fedparty.types import PartyId
 
 
@@ -30,8 +32,9 @@ class Backend:
     scheduler: Scheduler
     site: Site
     peers: Peers
-    logs: Logs
-    figures: Logs
+    kinds: Mapping[str, Logs]
+    """What this party's own tasks write: ``logs`` and ``metrics``."""
+    viewing: Viewing
     people: People
     policy: PolicyFile
     admission: Admission

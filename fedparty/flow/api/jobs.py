@@ -1,6 +1,6 @@
 """REST: submit, watch, stop jobs, read their logs.
 
-Owns the paths under ``/v1/jobs``. Does not own what they do: `Scheduler`, `Site`, `Logs`.
+Owns the paths under ``/v1/jobs``. Does not own what they do: `Scheduler`, `Site`, `streams`.
 """
 
 from __future__ import annotations
@@ -10,28 +10,26 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import StringConstraints
 
 from fedparty.flow.admission import Asked
+from fedparty.flow.api import streams
 from fedparty.flow.api.backend import Backend
 from fedparty.flow.api.gate import Asking
+from fedparty.flow.api.streams import known
 from fedparty.flow.api.views import ErrorView, JobsView, JobView, summary_of, version_of, view_of
 from fedparty.flow.audit import ALLOWED, Entry
 from fedparty.flow.people import Principal
 from fedparty.flow.records import Job, Outcome
 from fedparty.flow.states import State
-from fedparty.jobs.description import MAX_TASKS, JobDescription
-from fedparty.rpc import catalogue
-from fedparty.types import ROLE, TASK_NAME, JobId
+from fedparty.jobs.description import JobDescription
 
 MAX_WAIT_S = 60.0
 """How long a request waits for a job to change."""
 
 _CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorView}}
 _MATCH = "^[0-9A-Z-]{0,40}$"
-Offset = Annotated[str, StringConstraints(pattern=rf"^{TASK_NAME.pattern}/[0-9]{{1,5}}/{ROLE.pattern}:[0-9]{{1,18}}$")]
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView}}
 
@@ -99,40 +97,18 @@ def router(backend: Backend) -> APIRouter:
         await _stop(backend, job, by)
         return view_of(await known(backend, job_id), await backend.store.role_runs(job.id))
 
-    @routes.get("/{job_id}/logs", responses=_UNKNOWN, response_class=StreamingResponse)
-    async def logs(
-        job_id: str,
-        role: str | None = None,
-        follow: bool = False,
-        positions: bool = False,
-        offset: Annotated[list[Offset], Query(max_length=MAX_TASKS)] = [],  # noqa: B006 - FastAPI copies it
-    ) -> StreamingResponse:
-        """Stream the logs of this party's own roles, JSON lines; with `follow` until the job has ended.
+    @routes.get("/{job_id}/logs", responses=_UNKNOWN | streams.RESPONSES, response_class=StreamingResponse)
+    async def logs(asked: Annotated[streams.Asked, Depends()]) -> StreamingResponse:
+        """Stream logs, of this party's own roles or of those that `party` shows, as JSON lines or as events.
 
         With `positions`, lines ``{"log": "TASK/ATTEMPT/ROLE", "offset": BYTES}`` say how far each log was read. To go
-        on from there, give them back: ``offset=TASK/ATTEMPT/ROLE:BYTES``, once for each log.
+        on from there, give them back: ``offset=TASK/ATTEMPT/ROLE:BYTES``, once for each log. With the header
+        ``Accept: text/event-stream`` each event is one or several lines; to go on after one, give its id back in the
+        header ``Last-Event-ID``.
         """
-        job = await known(backend, job_id)
-        check_role(backend, job, role)
-        offsets = {log: int(read) for log, _, read in (each.rpartition(":") for each in offset)}
-        lines = backend.logs.read(job.id, role, follow=follow, offsets=offsets, is_placed=positions)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        return await streams.answer(backend, "logs", asked)
 
     return routes
-
-
-async def known(backend: Backend, job_id: str) -> Job:
-    """Return a job that this party knows.
-
-    Raises
-    ------
-    RpcError
-        NOT_KNOWN
-    """
-    job = await backend.store.job(JobId(job_id))
-    if job is None:
-        raise catalogue.error("NOT_KNOWN", f"party {backend.party} knows no job {job_id[:60]!r}")
-    return job
 
 
 def _differs_from(backend: Backend, state: State, version: str) -> Callable[[Job], Awaitable[bool]]:
@@ -170,19 +146,3 @@ async def _stop(backend: Backend, job: Job, by: Principal) -> None:
         await backend.scheduler.stop(job, reason)
     else:
         await backend.site.end(job.id, Outcome(State.CANCELED, reason))
-
-
-def check_role(backend: Backend, job: Job, role: str | None) -> None:
-    """Make sure that this party plays a role of a job; None: any.
-
-    Raises
-    ------
-    RpcError
-        NOT_KNOWN: it does not; who does is named.
-    """
-    own = [member.role for member in job.description.members_at(backend.party)]
-    if role is None or role in own:
-        return
-    others = ", ".join(job.description.roles.get(role, ()))
-    hint = f"Its log is at party {others}." if others else f"This party's roles: {', '.join(own) or 'none'}."
-    raise catalogue.error("NOT_KNOWN", f"party {backend.party} has no role {role!r} in job {job.id}", hint=hint)

@@ -1,22 +1,23 @@
-"""REST: the figures and the files that this party's own roles of a job keep.
+"""REST: the figures that are recorded in a job, and the files that this party's own roles keep.
 
-Owns the paths ``/v1/jobs/{id}/metrics`` and ``/v1/jobs/{id}/outputs``. Does not own what they do: `Logs`, `Launcher`.
+Owns the paths ``/v1/jobs/{id}/metrics`` and ``/v1/jobs/{id}/outputs``. Does not own what they do: `streams`,
+`Launcher`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from fedparty.flow.api import streams
 from fedparty.flow.api.backend import Backend
-from fedparty.flow.api.jobs import Offset, check_role, known
+from fedparty.flow.api.streams import known
 from fedparty.flow.api.views import ErrorView
 from fedparty.flow.records import Job, RoleRun
 from fedparty.flow.states import State
-from fedparty.jobs.description import MAX_TASKS
 from fedparty.rpc import catalogue
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView}}
@@ -42,20 +43,10 @@ def router(backend: Backend) -> APIRouter:
     """Return the paths."""
     routes = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-    @routes.get("/{job_id}/metrics", responses=_UNKNOWN, response_class=StreamingResponse)
-    async def metrics(
-        job_id: str,
-        role: str | None = None,
-        follow: bool = False,
-        positions: bool = False,
-        offset: Annotated[list[Offset], Query(max_length=MAX_TASKS)] = [],  # noqa: B006 - FastAPI copies it
-    ) -> StreamingResponse:
-        """Stream the figures of this party's own roles, JSON lines; the parameters are those of the logs."""
-        job = await known(backend, job_id)
-        check_role(backend, job, role)
-        offsets = {log: int(read) for log, _, read in (each.rpartition(":") for each in offset)}
-        lines = backend.figures.read(job.id, role, follow=follow, offsets=offsets, is_placed=positions)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+    @routes.get("/{job_id}/metrics", responses=_UNKNOWN | streams.RESPONSES, response_class=StreamingResponse)
+    async def metrics(asked: Annotated[streams.Asked, Depends()]) -> StreamingResponse:
+        """Stream figures as they were recorded; parameters and forms are those of the logs."""
+        return await streams.answer(backend, "metrics", asked)
 
     @routes.get("/{job_id}/outputs", responses=_UNKNOWN)
     async def outputs(job_id: str) -> OutputsView:

@@ -13,7 +13,7 @@ from typing import Any
 from fedparty.components.requirements import Requirements, Reveals
 from fedparty.flow.policy.model import ALL, Policy, Rule
 from fedparty.jobs.description import JobDescription
-from fedparty.types import PartyId
+from fedparty.types import Member, PartyId
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,37 @@ Needs = Callable[[str, Mapping[str, Any]], Requirements]
 """Returns what a component will read and reveal with some parameters."""
 
 
-def decide(policy: Policy, site: PartyId, job: JobDescription, by: Submission, needs: Needs) -> tuple[Decision, ...]:
-    """Return a decision for every task and every role that `site` would play in it."""
+def decide(
+    policy: Policy, site: PartyId, job: JobDescription, by: Submission, needs: Needs, shown: str = ""
+) -> tuple[Decision, ...]:
+    """Return a decision for every task and every role that `site` would play in it.
+
+    Parameters
+    ----------
+    shown
+        ``logs`` or ``metrics``: whether the people of the party that submitted may see these, too.
+    """
+
+    def needed(task: str, member: Member) -> Requirements:
+        return needs(job.tasks[task].component, job.parameters_of(task, member))
+
     return tuple(
-        _decide(policy, by, name, member.role, task.component, needs(task.component, job.parameters_of(name, member)))
+        _decide(policy, by, name, member.role, task.component, needed(name, member), shown)
         for name, task in job.tasks.items()
         for member in job.members_at(site)
     )
 
 
-def _decide(policy: Policy, by: Submission, task: str, role: str, component: str, needs: Requirements) -> Decision:
+def _decide(
+    policy: Policy, by: Submission, task: str, role: str, component: str, needs: Requirements, shown: str
+) -> Decision:
     if policy.signed and not by.is_signed:
         return Decision(task, role, component, None, "this site takes submissions with the user's own signature only")
     fewest, nearest = math.inf, ""
     reading = f" over {', '.join(needs.tables)}" if needs.tables else ""
-    why = f"no rule allows component {component}{reading} in role {role} to {by}"
+    why = f"no rule {f'shows {shown} of' if shown else 'allows'} component {component}{reading} in role {role} to {by}"
     for rule in policy.rules:
-        missing = (*_missing(rule, by, role, component), *_unread(rule, needs))
+        missing = (*_missing(rule, by, role, component), *_unread(rule, needs), *_unshown(rule, shown))
         if not missing:
             return Decision(task, role, component, rule, f"rule {rule.name!r}")
         if len(missing) < fewest:
@@ -117,6 +131,12 @@ def _unread(rule: Rule, needs: Requirements) -> Iterator[str]:
         yield "values of single rows" if needs.reveals is Reveals.INDIVIDUAL else "a component that may reveal anything"
     if needs.tables and needs.min_group < rule.min_group:
         yield f"groups of fewer than {rule.min_group} rows"
+
+
+def _unshown(rule: Rule, shown: str) -> Iterator[str]:
+    """Yield what a rule does not let the submitting party's people see."""
+    if shown and not _has(rule.shows, shown):
+        yield f"showing {shown}"
 
 
 def _has(allowed: tuple[str, ...], value: str) -> bool:

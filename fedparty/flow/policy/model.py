@@ -41,6 +41,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
 Parties = Annotated[Names, _each(PARTY_ID.pattern, "a party id")]
 Roles = Annotated[Names, _each(ROLE.pattern, "a role")]
+Shown = Annotated[Names, _each("logs|metrics", "logs or metrics")]
 UserRoles = Annotated[Names, _each("|".join(UserRole), f"one of {', '.join(UserRole)}")]
 
 
@@ -65,6 +66,8 @@ class Rule(BaseModel):
     """Which of this site's tables may be read."""
     reveals: Literal["aggregates", "individual"] = "aggregates"
     """What others may learn of these tables: sums over groups, or values of single rows, too."""
+    shows: Shown = ()
+    """What the people of the party that submitted see of this site's tasks, live: their logs, their metrics."""
     min_group: Annotated[int, Field(ge=0)] = 0
     """The smallest group of rows that results may tell something of, where tables are read; 0: what the component
     keeps to by itself."""

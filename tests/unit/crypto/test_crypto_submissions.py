@@ -150,6 +150,14 @@ def test_a_voucher_of_somebody_else(
             submissions.check_voucher(verifier, text, job, description)
 
 
+def test_a_voucher_that_was_accepted_is_read_after_its_time(authority: Authority, tmp_path: Path) -> None:
+    voucher = Voucher(JOB, "alice", "viewer", False)
+    text = submissions.vouch(_Party(authority, tmp_path, "10000").signer, voucher, TEXT, "", "", -600)
+    assert submissions.read_voucher(text, JOB) == voucher
+    with pytest.raises(TokenError, match="cannot be read"):
+        submissions.read_voucher("x.y.z", JOB)
+
+
 def test_a_voucher_of_a_revoked_party(authority: Authority, verifier: TokenVerifier, tmp_path: Path) -> None:
     party = _Party(authority, tmp_path, "10000")
     text = submissions.vouch(party.signer, Voucher(JOB, "alice", "viewer", False), TEXT, "", "", 60)

@@ -67,6 +67,19 @@ def test_a_rule(words: dict[str, Any], by: Submission, needs: Needs, missing: st
     assert "study" in decision.why
 
 
+@pytest.mark.parametrize(
+    ("shows", "seen"),
+    [((), ()), (["logs"], ("logs",)), (["metrics"], ("metrics",)), ("all", ("logs", "metrics"))],
+)
+def test_what_a_rule_shows(shows: Any, seen: tuple[str, ...]) -> None:
+    for kind in ("logs", "metrics"):
+        (decision,) = decide(_rule(shows=shows), HERE, _job(), ALICE, _needs(), kind)
+        assert decision.is_allowed is (kind in seen)
+        assert decision.is_allowed or f"the nearest rule, 'study', is not for showing {kind}" in decision.why
+    (decision,) = decide(_rule(shows="all"), HERE, _job("secure_sum"), ALICE, _needs(), "logs")
+    assert "no rule shows logs of component secure_sum" in decision.why
+
+
 def test_every_task_and_role_of_this_site_is_decided_and_no_others() -> None:
     job = JobDescription.model_validate(
         {
