@@ -15,6 +15,8 @@ from fedparty import __version__
 from fedparty.errors import DatabaseError, JobError
 from fedparty.flow.admission import Admission
 from fedparty.flow.background import until_read
+from fedparty.flow.leadership.peers import PeerEpochs
+from fedparty.flow.leadership.term import Term
 from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, report_of, run_of
 from fedparty.flow.records import Job
 from fedparty.flow.site import Site
@@ -40,17 +42,31 @@ class Coordination:
         Decides whether it takes part.
     guard
         Ends the streams of revoked callers.
+    epochs
+        Ends those of a party's former leaders.
+    term
+        In which this flow may act.
     secret, federation
         By which callers are known.
     """
 
     def __init__(
-        self, site: Site, admission: Admission, store: Store, guard: StreamGuard, secret: Secret, federation: str
+        self,
+        site: Site,
+        admission: Admission,
+        store: Store,
+        guard: StreamGuard,
+        epochs: PeerEpochs,
+        term: Term,
+        secret: Secret,
+        federation: str,
     ) -> None:
         self._site = site
         self._admission = admission
         self._store = store
         self._guard = guard
+        self._epochs = epochs
+        self._term = term
         self._secret = secret
         self._federation = federation
 
@@ -75,7 +91,7 @@ class Coordination:
     async def prepare(self, request: peer_pb2.PrepareRequest, context: Context) -> peer_pb2.PrepareReply:
         """Take this party's part in an attempt, or refuse it."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context) as caller:
+        async with self._initiator(run.job, request.epoch, context) as caller:
             check_protocol(request.protocol, f"party {caller}")
             with log_context(job=run.job, task=run.task):
                 await self._site.prepare(await self._admission.prepared(self._job(run, request)), run)
@@ -84,7 +100,7 @@ class Coordination:
     async def queue(self, request: peer_pb2.PrepareRequest, context: Context) -> AsyncIterator[peer_pb2.QueueReport]:
         """Keep an attempt's place in this party's line, and say whether it is its turn, now and at each change."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context) as caller:
+        async with self._initiator(run.job, request.epoch, context) as caller:
             check_protocol(request.protocol, f"party {caller}")
             job = await self._admission.prepared(self._job(run, request))
             async with aclosing(self._site.queue(job, run)) as words:
@@ -94,7 +110,7 @@ class Coordination:
     async def start(self, request: peer_pb2.StartRequest, context: Context) -> peer_pb2.StartReply:
         """Start this party's roles of a prepared attempt."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context):
+        async with self._initiator(run.job, request.epoch, context):
             with log_context(job=run.job, task=run.task):
                 await self._site.start(run)
         return peer_pb2.StartReply()
@@ -104,14 +120,14 @@ class Coordination:
     ) -> AsyncIterator[peer_pb2.TaskReport]:
         """Report this party's roles of an attempt: now, at each change, until each has ended."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context):
+        async with self._initiator(run.job, request.epoch, context):
             async for report in self._reports(run):
                 yield report
 
     async def stop(self, request: peer_pb2.StopRequest, context: Context) -> peer_pb2.StopReply:
         """End an attempt, or the job, at this party."""
         job = job_of(request.run)
-        async with self._initiator(job, context):
+        async with self._initiator(job, request.epoch, context):
             with log_context(job=job):
                 if request.is_final:
                     await self._site.settle(job, end_of(request))
@@ -125,8 +141,9 @@ class Coordination:
             return peer_pb2.PingReply(party=self._site.party, version=__version__, protocol=PROTOCOL)
 
     @asynccontextmanager
-    async def _initiator(self, job: JobId, context: Context) -> AsyncIterator[PartyId]:
-        """Run a block for a caller that may direct a job, until its certificate is revoked."""
+    async def _initiator(self, job: JobId, epoch: int, context: Context) -> AsyncIterator[PartyId]:
+        """Run a block for a caller that may direct a job, until its certificate is revoked or it leads no more."""
+        self._term.check()
         caller = caller_of(context, self._secret, self._federation)
         if caller.party != initiator_of(job):
             raise catalogue.error(
@@ -134,7 +151,8 @@ class Coordination:
             )
         async with self._guard.guarding(caller):
             try:
-                yield caller.party
+                async with self._epochs.guarding(caller.party, epoch):
+                    yield caller.party
             except DatabaseError as exc:
                 raise catalogue.error(
                     "FLOW_DOWN", f"the flow of party {self._site.party}: {exc.message}", hint=exc.hint

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedparty.flow.admission import Admission
 from fedparty.flow.audit import Audit
+from fedparty.flow.leadership import Term
 from fedparty.flow.logs import Logs
 from fedparty.flow.peers import Peers
 from fedparty.flow.people import People
@@ -37,3 +38,4 @@ class Backend:
     admission: Admission
     audit: Audit
     ca_certificate: Path
+    term: Term
