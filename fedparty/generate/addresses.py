@@ -18,6 +18,8 @@ _LISTENERS = (
     "federation_peer",
     "federation_operations",
     "flow_rest",
+    "leader_peer",
+    "leader_rest",
     "worker",
     "worker_operations",
 )

@@ -37,7 +37,7 @@ ARGUMENTS = (
 
 SOCKETS = {
     name: f"unix:run/{name.replace('_', '-')}.sock"
-    for name in ("egress", "envoy_admin", "federation_peer", "flow_peer", "flow_rest")
+    for name in ("egress", "envoy_admin", "federation_peer", "flow_peer", "flow_rest", "leader_peer", "leader_rest")
 }
 ONLY_FLOW = {"peer": SOCKETS["flow_peer"], "rest": SOCKETS["flow_rest"]}
 RENDERER = Renderer()
