@@ -237,12 +237,16 @@ def test_two_job_servers_have_listeners_of_their_own_and_share_all_else(read: Re
     assert (first["replica"], second["replica"], second["replicas"]) == (1, 2, 2)
     assert second["rest"] == "unix:run/flow-2-rest.sock"
     static = json.loads(files["proxy/bootstrap.json"])["static_resources"]
-    assert [each["address"]["pipe"]["path"] for each in static["listeners"]] == ["run/flow-rest.sock"]
+    assert {each["name"]: each["address"]["pipe"]["path"] for each in static["listeners"]} == {
+        "own_rest": "run/flow-rest.sock",
+        "leader_rest": "run/leader-rest.sock",
+        "leader_peer": "run/leader-peer.sock",
+    }
     ends = {each["name"]: each["load_assignment"]["endpoints"][0]["lb_endpoints"] for each in static["clusters"]}
-    assert [each["endpoint"]["address"]["pipe"]["path"] for each in ends["flow_rest"]] == [
+    assert [each["endpoint"]["address"]["pipe"]["path"] for each in ends["leader_rest"]] == [
         "run/flow-1-rest.sock", "run/flow-2-rest.sock",
     ]  # fmt: skip
-    assert [each["endpoint"]["health_check_config"]["address"]["pipe"]["path"] for each in ends["flow_peer"]] == [
+    assert [each["endpoint"]["health_check_config"]["address"]["pipe"]["path"] for each in ends["leader_peer"]] == [
         "run/flow-1-operations.sock", "run/flow-2-operations.sock",
     ]  # fmt: skip
 
