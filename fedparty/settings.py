@@ -54,8 +54,14 @@ class FederationSettings(ServiceSettings):
 
 
 class FlowSettings(ServiceSettings):
-    """The job server."""
+    """The job server. Of several replicas each has addresses of its own; the proxy leads to the one that leads."""
 
+    replica: Annotated[int, Field(ge=1)] = 1
+    """Which of the party's flows this is."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """How many there are; of several, one leads: the database says which, so that it must be MariaDB or MySQL."""
+    lease_s: Annotated[float, Field(ge=0.5)] = 2.0
+    """How long the leader is silent before another replica takes over; the same for all."""
     rest: Address
     """REST for this party's own people."""
     peer: Address
@@ -94,6 +100,11 @@ class FlowSettings(ServiceSettings):
     """How long an ended job is kept, with its logs and its tasks' folders."""
     retention_jobs: Annotated[int, Field(ge=1)] = 10_000
     """How many jobs are kept; the oldest that have ended go first."""
+
+    @property
+    def service(self) -> str:
+        """The service's name: of its folder in the bundle, its process, its log lines."""
+        return "flow" if self.replica == 1 else f"flow-{self.replica}"
 
 
 class WorkerSettings(ServiceSettings):

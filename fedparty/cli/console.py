@@ -163,7 +163,8 @@ def _table(report: Report) -> Table:
 
 def _state(service: ServiceState) -> str:
     is_plain = service.state in (HEALTHY, STOPPED, NOT_DEPLOYED)
-    return service.state if is_plain or not service.detail else f"{service.state}: {service.detail}"
+    state = f"{service.state}, {service.role}" if service.role and service.state == HEALTHY else service.state
+    return state if is_plain or not service.detail else f"{state}: {service.detail}"
 
 
 def _show_party(console: Console, result: PartyResult) -> None:

@@ -44,4 +44,4 @@ def _watch(service: str | None) -> Watcher:
 
 
 def _line(reading: Reading) -> str:
-    return f"{reading.service:12} {reading.state:8} {reading.detail}".rstrip()
+    return f"{reading.service:12} {reading.state:8} {reading.detail or reading.role}".rstrip()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from fedparty.settings import ServiceSettings
     from fedparty.worker.forkserver import ForkServer
 
-SERVICES = ("federation", "flow", "worker")
+SERVICES = ("federation", "flow", "flow-2", "worker")
+"""What can be served; ``flow-2`` is the flow's second replica."""
 _WORKER = "worker"
 
 
@@ -33,7 +34,7 @@ _WORKER = "worker"
 @click.argument("services", nargs=-1, required=True, type=click.Choice(SERVICES), metavar="SERVICE...")
 @home_option
 def serve(services: Sequence[str], home: Path) -> NoReturn:
-    """Run services of a party in one process, until SIGTERM: federation, flow, worker."""
+    """Run services of a party in one process, until SIGTERM: federation, flow, flow-2, worker."""
     os.chdir(home)
     fork_server = _start_fork_server() if _WORKER in services else None
     import uvloop
@@ -79,7 +80,12 @@ def _load_settings(service: str) -> ServiceSettings:
         "flow": settings.FlowSettings,
         _WORKER: settings.WorkerSettings,
     }
-    return settings.load(kinds[service], Path("bundle") / service / "settings.json")
+    return settings.load(kinds[_kind_of(service)], Path("bundle") / service / "settings.json")
+
+
+def _kind_of(service: str) -> str:
+    """Return what a service is, whichever replica of it: the package that it is in."""
+    return service.partition("-")[0]
 
 
 def _introduce(loaded: dict[str, ServiceSettings]) -> None:
@@ -100,6 +106,6 @@ async def _run(loaded: dict[str, ServiceSettings], fork_server: ForkServer | Non
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with asyncio.TaskGroup() as group:
         for name, settings in loaded.items():
-            service = importlib.import_module(f"fedparty.{name}.service")
+            service = importlib.import_module(f"fedparty.{_kind_of(name)}.service")
             extra = (fork_server,) if name == _WORKER else ()
             group.create_task(service.serve(settings, stop, *extra), name=name)

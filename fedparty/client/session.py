@@ -6,8 +6,10 @@ Owns the calls. Does not own what a job means, nor printing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +31,8 @@ _SOCKET = "flow-rest.sock"
 _WAIT_S = 30.0
 _READING_S = 310.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 1.0
+_UNANSWERED_S = 3.0
+"""How long a flow is waited for that nobody listens for: it may be starting."""
 _ID_PART = re.compile(r"[0-9A-Z-]{1,40}")
 _MANY = 10
 
@@ -45,7 +49,7 @@ class Session(Governance, Streams):
     ca_certificate
         The federation's CA, a file or the PEM itself: the only one that is trusted; needed for HTTPS.
     patience_s
-        How long `wait`, `logs` and `metrics` bear a flow that is being restarted.
+        How long `submit`, `job`, `wait`, `stop`, `logs` and `metrics` bear a flow that is being restarted.
 
     Raises
     ------
@@ -94,26 +98,32 @@ class Session(Governance, Streams):
         return cls(url, token, ca_certificate=bundle / "ca" / "ca.crt")
 
     def submit(self, description: Mapping[str, Any]) -> JobStatus:
-        """Submit a job.
+        """Submit a job; a flow that is restarted meanwhile, or hands over to another replica, is waited for.
+
+        The call is repeated under one key, so that it makes one job, also where an answer was lost.
 
         Raises
         ------
         FedpartyError
             The description is wrong, the token is refused, or the flow is not reached.
         """
-        text = json.dumps(description).encode()
-        headers = {"content-type": "application/json"} | signing.headers(self, text)
-        return status.job_from(self._call("POST", "/v1/jobs", content=text, headers=headers))
+        text, key = json.dumps(description).encode(), secrets.token_hex(16)
+
+        def submit() -> JobStatus:
+            headers = {"content-type": "application/json", "idempotency-key": key} | signing.headers(self, text)
+            return status.job_from(self._call("POST", "/v1/jobs", content=text, headers=headers))
+
+        return self._patiently(submit, _UNANSWERED_S)
 
     def job(self, job: str) -> JobStatus:
-        """Return a job as it is now.
+        """Return a job as it is now; a flow that is restarted meanwhile is waited for.
 
         Raises
         ------
         FedpartyError
             There is no such job, the token is refused, or the flow is not reached.
         """
-        return status.job_from(self._call("GET", f"/v1/jobs/{job}"))
+        return self._patiently(lambda: self._show(job, {}), _UNANSWERED_S)
 
     def jobs(
         self, limit: int = 100, *, states: Sequence[str] = (), before: str | None = None, match: str = ""
@@ -215,7 +225,7 @@ class Session(Governance, Streams):
             There is no such job, the token is refused, or the flow is not reached.
         """
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
-        now = self._patiently(lambda: self.job(job))
+        now = self._patiently(lambda: self._show(job, {}))
         while True:
             if on_change is not None:
                 on_change(now)
@@ -224,8 +234,8 @@ class Session(Governance, Streams):
             now = self._changed(now, deadline, with_tasks=on_change is not None)
 
     def stop(self, job: str) -> JobStatus:
-        """Stop a job, and return it."""
-        return status.job_from(self._call("POST", f"/v1/jobs/{job}/stop"))
+        """Stop a job, and return it; a flow that is restarted meanwhile is waited for."""
+        return self._patiently(lambda: status.job_from(self._call("POST", f"/v1/jobs/{job}/stop")), _UNANSWERED_S)
 
     def components(self) -> tuple[dict[str, Any], ...]:
         """Return the components that are installed at the party, without their parameters."""
@@ -353,17 +363,24 @@ class Session(Governance, Streams):
                 return now
 
     def _show(self, job: str, params: Mapping[str, Any]) -> JobStatus:
-        timeout = httpx.Timeout(ANSWER_S, read=ANSWER_S + _WAIT_S)
+        timeout = httpx.Timeout(ANSWER_S, read=ANSWER_S + params.get("wait_s", 0))
         return status.job_from(self._call("GET", f"/v1/jobs/{job}", params=params, timeout=timeout))
 
-    def _patiently(self, call: Callable[[], JobStatus]) -> JobStatus:
-        """Repeat a reading call while the flow is being restarted."""
-        deadline, backoff_s = time.monotonic() + self._patience_s, _BACKOFF_S
+    def _patiently(self, call: Callable[[], JobStatus], unanswered_s: float = math.inf) -> JobStatus:
+        """Repeat a call, which changes what it changes once, while the flow is being restarted.
+
+        Parameters
+        ----------
+        unanswered_s
+            How long where nobody listens, not even a proxy: the party may not run at all.
+        """
+        began, backoff_s = time.monotonic(), _BACKOFF_S
         while True:
             try:
                 return call()
             except RpcError as exc:
-                if exc.code not in RESTARTING or time.monotonic() >= deadline:
+                limit_s = unanswered_s if isinstance(exc.__cause__, httpx.ConnectError) else math.inf
+                if exc.code not in RESTARTING or time.monotonic() - began >= min(limit_s, self._patience_s):
                     raise
             time.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)

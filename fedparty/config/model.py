@@ -88,6 +88,8 @@ class Party(Machine):
         Where its online serving will run; None: nowhere.
     service_layout
         ``separate``: one process a service; ``together``: its Python services in one.
+    flow_replicas
+        How many job servers it has: one leads, another stands by.
     proxy_port, rest_port, board_port
         None: planned from `FIRST_PORTS`. 0 (not for the proxy): not published.
     rest_bind
@@ -115,6 +117,7 @@ class Party(Machine):
     id: PartyId
     serving_address: str | None
     service_layout: str
+    flow_replicas: int
     proxy_port: int | None
     rest_port: int | None
     rest_bind: str

@@ -69,11 +69,15 @@ class TaskClaims:
 
 @dataclass(frozen=True)
 class ServiceClaims:
-    """What a service token says: its bearer is `party`'s own service, for `scope`, until `expires_at`."""
+    """What a service token says: its bearer is `party`'s own service, for `scope`, until `expires_at`.
+
+    `epoch` is that of the flow that leads, 0 of a flow without replicas.
+    """
 
     party: PartyId
     scope: str
     expires_at: float
+    epoch: int = 0
 
 
 class TokenSigner:
@@ -87,6 +91,8 @@ class TokenSigner:
         Its signing certificate, PEM: a live file, re-read when it was replaced.
     federation, party
         Whom the certificate must name.
+    epoch
+        In which the party's flow leads; 0: it has no replicas.
 
     Raises
     ------
@@ -95,7 +101,8 @@ class TokenSigner:
         replaces a good one is logged and ignored.
     """
 
-    def __init__(self, key_file: Path, certificate_file: Path, federation: str, party: PartyId) -> None:
+    def __init__(self, key_file: Path, certificate_file: Path, federation: str, party: PartyId, epoch: int = 0) -> None:
+        self._epoch = epoch
         self._key = read_key(key_file)
         self._certificate_file = certificate_file
         self._party = party
@@ -125,7 +132,8 @@ class TokenSigner:
         renew_at, token = self._service_tokens.get((scope, lifetime_s), (0.0, ""))
         now = time.time()
         if now >= renew_at:
-            token = self._sign({"aud": _SERVICE, "scope": scope}, lifetime_s)
+            epoch = {"epoch": self._epoch} if self._epoch else {}
+            token = self._sign({"aud": _SERVICE, "scope": scope, **epoch}, lifetime_s)
             self._service_tokens[scope, lifetime_s] = (now + lifetime_s / 2, token)
         return token
 
@@ -256,7 +264,10 @@ class TokenVerifier:
                 f"{_SERVICE} token refused: it is for {claims.get('scope')!r}, not for {scope!r}",
                 hint=f"Ask the party's flow for a token with the scope {scope}.",
             )
-        return ServiceClaims(issuer, scope, float(claims["exp"]))
+        epoch = claims.get("epoch", 0)
+        if type(epoch) is not int or epoch < 0:
+            raise TokenError(f"{_SERVICE} token refused: {epoch!r} is not an epoch", hint=_NEW_TOKEN)
+        return ServiceClaims(issuer, scope, float(claims["exp"]), epoch)
 
     def signed(self, text: str, *, issuer: PartyId, audience: str) -> Mapping[str, Any]:
         """Return what `TokenSigner.sign` of a party signed.

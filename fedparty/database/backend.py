@@ -42,8 +42,22 @@ class Backend(Protocol):
         """Limit for one transaction; None: it cannot hang."""
         ...
 
-    def open_pools(self, lock_wait_s: float | None) -> Pools:
-        """Return pools; they connect when they are used. A lock is waited for so long; None: as long as is usual."""
+    def open_pools(self, lock_wait_s: float | None, silence_s: float | None) -> Pools:
+        """Return pools; they connect when they are used.
+
+        Parameters
+        ----------
+        lock_wait_s
+            How long a lock is waited for; None: as long as is usual.
+        silence_s
+            After how long the server undoes a transaction whose client says nothing more; None: when the connection
+            breaks.
+
+        Raises
+        ------
+        ConfigurationError
+            `silence_s` is given, and the database is not for several services.
+        """
         ...
 
     def writing(self) -> AbstractAsyncContextManager[object]:

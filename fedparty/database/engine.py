@@ -34,6 +34,7 @@ _FOREIGN = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError
 
 Value = TypeVar("Value")
 Work = Callable[[AsyncConnection], Awaitable[Value]]
+Fence = Callable[[AsyncConnection], Awaitable[None]]
 
 
 class Database:
@@ -45,6 +46,11 @@ class Database:
         Where it is, and how it is reached.
     lock_wait_s
         How long each attempt of a transaction waits for somebody else's lock; None: as long as is usual.
+    silence_s
+        After how long the server undoes a transaction of this service that says nothing more, so that a stopped process
+        holds no locks; None: when its connection breaks.
+    fence
+        What each transaction that writes does before all else; raises to undo it.
 
     Raises
     ------
@@ -54,9 +60,17 @@ class Database:
         The URL, or a file beside it, cannot be used.
     """
 
-    def __init__(self, settings: FlowSettings, *, lock_wait_s: float | None = None) -> None:
+    def __init__(
+        self,
+        settings: FlowSettings,
+        *,
+        lock_wait_s: float | None = None,
+        silence_s: float | None = None,
+        fence: Fence | None = None,
+    ) -> None:
         self._backend = backend_of(settings)
-        self._pools = self._backend.open_pools(lock_wait_s)
+        self._pools = self._backend.open_pools(lock_wait_s, silence_s)
+        self._fence = fence
 
     async def read(self, work: Work[Value]) -> Value:
         """Run statements that change nothing, and return what `work` returns.
@@ -131,6 +145,8 @@ class Database:
             asyncio.timeout(self._backend.transaction_s),
             self._pools.writers.begin() as connection,
         ):
+            if self._fence is not None:
+                await self._fence(connection)
             return await work(connection)
 
     async def _telling(self, transaction: Callable[[], Awaitable[Value]]) -> Value:

@@ -46,7 +46,12 @@ _MIGRATION_S = 3600
 _SQL_MODE = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"
 _SESSION = "SET SESSION sql_mode='{mode}', innodb_lock_wait_timeout={wait_s}, lock_wait_timeout={wait_s}"
 
+_SILENCE = (
+    "/*M! , idle_transaction_timeout={silence_s} */"  # MariaDB
+    "/*!80000 , wait_timeout={silence_s} */"  # MySQL, which has none for transactions; MariaDB skips this version
+)
 _CONNECTION_KILLED = 1927  # MariaDB's, unknown to PyMySQL
+_SILENT_TOO_LONG = 4031  # MySQL's, unknown to PyMySQL
 _BROKEN = frozenset(
     {
         CR.CR_CONNECTION_ERROR,
@@ -57,6 +62,7 @@ _BROKEN = frozenset(
         CR.CR_COMMANDS_OUT_OF_SYNC,
         ER.SERVER_SHUTDOWN,
         _CONNECTION_KILLED,
+        _SILENT_TOO_LONG,
     }
 )
 _CONFLICTS = frozenset({ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT})
@@ -67,7 +73,7 @@ _DENIED = "Compare the user in database_url, and the password in database_passwo
 _MISSING = "Create the database, and let the user of database_url do everything in it: GRANT ALL PRIVILEGES."
 _AWAY = "Start the database, or look at its log; what was not recorded is recorded when it is back."
 _LOCKED = "Look at what holds the lock: SHOW PROCESSLIST; a backup must not lock tables."
-_FULL = "Raise the server's max_connections, or the user's limit: each flow takes up to 8 connections."
+_FULL = "Raise the server's max_connections, or the user's limit: each flow takes up to 10 connections."
 _NO_TLS = "Give the server a certificate (ssl_cert, ssl_key): a database on another host is only used over TLS."
 _CERTIFICATE = "Set database_ca to the CA of its certificate, and name the host in database_url as it does."
 _HINTS: Final = {
@@ -133,10 +139,12 @@ class MysqlBackend:
     def _port(self) -> int:
         return self._url.port or 3306
 
-    def open_pools(self, lock_wait_s: float | None) -> Pools:
+    def open_pools(self, lock_wait_s: float | None, silence_s: float | None) -> Pools:
         """Return pools; they connect when they are used."""
         wait_s = _LOCK_WAIT_S if lock_wait_s is None else max(1, math.ceil(lock_wait_s))
-        return Pools(self._pool("AUTOCOMMIT", wait_s), self._pool("READ COMMITTED", wait_s))
+        session = _SESSION.format(mode=_SQL_MODE, wait_s=wait_s)
+        writing = session if silence_s is None else session + _SILENCE.format(silence_s=math.ceil(silence_s))
+        return Pools(self._pool("AUTOCOMMIT", session), self._pool("READ COMMITTED", writing))
 
     def writing(self) -> nullcontext[None]:
         """Return nothing to hold: rows are locked by the server."""
@@ -203,10 +211,10 @@ class MysqlBackend:
                 hint="Wait for it, or end it: SHOW PROCESSLIST.",
             )
 
-    def _pool(self, isolation: Any, lock_wait_s: int) -> AsyncEngine:
+    def _pool(self, isolation: Any, session: str) -> AsyncEngine:
         return create_async_engine(
             "mysql+aiomysql://",
-            connect_args={"async_creator_fn": partial(self._connect, lock_wait_s)},
+            connect_args={"async_creator_fn": partial(self._connect, session)},
             isolation_level=isolation,
             pool_size=_POOL_SIZE,
             max_overflow=0,
@@ -217,9 +225,11 @@ class MysqlBackend:
         )
 
     def _engine(self, read_timeout_s: int, lock_wait_s: int) -> sa.Engine:
+        session = _SESSION.format(mode=_SQL_MODE, wait_s=lock_wait_s)
+
         def connect() -> Any:
             connection = pymysql.Connection(
-                **self._arguments(lock_wait_s),
+                **self._arguments(session),
                 database=self._url.database,
                 ssl=self._tls,
                 ssl_disabled=self._tls is None,
@@ -238,8 +248,8 @@ class MysqlBackend:
             hide_parameters=True,
         )
 
-    async def _connect(self, lock_wait_s: int, **_arguments: Any) -> aiomysql.Connection:
-        connection = _StrictConnection(**self._arguments(lock_wait_s), db=self._url.database, ssl=self._tls)
+    async def _connect(self, session: str, **_arguments: Any) -> aiomysql.Connection:
+        connection = _StrictConnection(**self._arguments(session), db=self._url.database, ssl=self._tls)
         try:
             await connection._connect()
         except BaseException:  # also where it is cancelled, which aiomysql leaves open
@@ -247,7 +257,7 @@ class MysqlBackend:
             raise
         return connection
 
-    def _arguments(self, lock_wait_s: int) -> dict[str, Any]:
+    def _arguments(self, session: str) -> dict[str, Any]:
         return {
             "host": self._url.host,
             "port": self._port,
@@ -257,7 +267,7 @@ class MysqlBackend:
             "password": read_secret(self._password).reveal().encode().decode("latin1"),
             "charset": "utf8mb4",
             "client_flag": CLIENT.FOUND_ROWS,
-            "init_command": _SESSION.format(mode=_SQL_MODE, wait_s=lock_wait_s),
+            "init_command": session,
             "connect_timeout": _CONNECT_S,
         }
 

@@ -28,6 +28,7 @@ from fedparty.errors import ConfigurationError, DatabaseError, FedpartyError
 BUSY_TIMEOUT_S = 30
 """How long a transaction waits for another process, which is a migration."""
 
+_SERVER = "Several replicas of a flow need a database server, MariaDB or MySQL: the keys database.* in parties.conf."
 _EXAMPLE = "Use SQLite, e.g. sqlite+aiosqlite:///data/flow/flow.db."
 _DISK_HINT = "Look at the free space of its disk, and for another program that has it open."
 _PRAGMAS = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA foreign_keys=ON")
@@ -56,8 +57,16 @@ class SqliteBackend:
         self.file = Path(url.database)
         self._write_lock = asyncio.Lock()
 
-    def open_pools(self, lock_wait_s: float | None) -> Pools:
-        """Return pools; the file is there from now on."""
+    def open_pools(self, lock_wait_s: float | None, silence_s: float | None) -> Pools:
+        """Return pools; the file is there from now on.
+
+        Raises
+        ------
+        ConfigurationError
+            `silence_s` is given: nobody ends the transaction of a process that is stopped.
+        """
+        if silence_s is not None:
+            raise ConfigurationError(f"database_url: SQLite ({self.file}) is for one flow alone", hint=_SERVER)
         prepare_file(self.file)
         engine = create_async_engine(
             sa.URL.create("sqlite+aiosqlite", database=str(self.file)),

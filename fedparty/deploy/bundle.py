@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedparty.deploy.health import LEADER
 from fedparty.errors import BundleError
 from fedparty.pki.manifest import MANIFEST, FileEntry, parse
 from fedparty.pki.readers import SUPERVISOR, readers
 
-PROXY = "proxy"
+PROXY, FLOW = "proxy", "flow"
 TOGETHER = "party"
 """The program that runs all Python services where ``service_layout`` is ``together``."""
 
@@ -70,6 +71,11 @@ class Bundle:
             return (PROXY, TOGETHER)
         return self.services
 
+    @property
+    def flows(self) -> tuple[str, ...]:
+        """The job servers: one of them leads, the others stand by."""
+        return flows_of(self.services)
+
     def program_of(self, service: str) -> str:
         """Return the program that a service is part of."""
         return service if service in self.programs else TOGETHER
@@ -90,6 +96,22 @@ class Bundle:
 
     def _programs_that_read(self, path: str, file: FileEntry) -> set[str]:
         return {self.program_of(service) for service in readers(path, file) if service in self.services}
+
+
+def flows_of(services: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some services that are job servers, in their order."""
+    return tuple(service for service in services if service == FLOW or service.startswith(f"{FLOW}-"))
+
+
+def standby_first(flows: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
+    """Return job servers in the order in which they are started anew, so that all the time one leads.
+
+    Parameters
+    ----------
+    roles
+        What those that answer say of themselves.
+    """
+    return tuple(sorted(flows, key=lambda flow: roles.get(flow) == LEADER))
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -75,7 +75,17 @@ def shut_down() -> tuple[str, ...]:
 
 def restart(programs: Iterable[str]) -> tuple[str, ...]:
     """Restart these programs; those that do not run are started."""
-    return _control(RESTART, *(f"{GROUP}:{program}" for program in programs))
+    return _control(RESTART, *(_supervised_as(program) for program in programs))
+
+
+def update_supervisor() -> tuple[str, ...]:
+    """Start the programs that are new in the supervisor's configuration, end those that are gone, touch no other."""
+    return _control("update")
+
+
+def _supervised_as(program: str) -> str:
+    """Return the supervisor's name of a program: a job server besides the first one is in no group."""
+    return program if program.startswith("flow-") else f"{GROUP}:{program}"
 
 
 def migrate() -> tuple[str, ...]:
@@ -83,10 +93,11 @@ def migrate() -> tuple[str, ...]:
     return (PYTHON, "-m", "fedparty", "migrate")
 
 
-def health(*, timeout_s: float | None = None) -> tuple[str, ...]:
-    """Tell each service's state, one JSON line a change; with `timeout_s` until all are healthy."""
+def health(*, timeout_s: float | None = None, service: str | None = None) -> tuple[str, ...]:
+    """Tell each service's state, one JSON line a change; with `timeout_s` until all, or one alone, are healthy."""
     wait = () if timeout_s is None else ("--wait", "--timeout", f"{timeout_s:g}")
-    return (PYTHON, "-m", "fedparty", "health", "--home", ".", *wait, "--output", "json")
+    only = () if service is None else ("--service", service)
+    return (PYTHON, "-m", "fedparty", "health", "--home", ".", *wait, *only, "--output", "json")
 
 
 def toy(parties: Iterable[str], *, timeout_s: float) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import json
 import math
 import socket
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ HEALTHY = "healthy"
 WAITING = "waiting"
 DOWN = "down"
 NO_ANSWER = "does not answer"
+LEADER = "leader"
+STANDBY = "standby"
 
 _INTERVAL_S = 0.04
 _INTERVAL_SHARE = 0.05
@@ -44,6 +46,8 @@ class Reading:
         What it waits for, or what became of its process.
     pid, started
         The process and the epoch second of its start; 0 where they are not known.
+    role
+        ``leader`` or ``standby`` where a service is one of several; empty: it is the only one, or does not say.
     """
 
     service: str
@@ -51,6 +55,7 @@ class Reading:
     detail: str = ""
     pid: int = 0
     started: int = 0
+    role: str = ""
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -113,7 +118,7 @@ class Watcher:
     def read(self) -> tuple[Reading, ...]:
         """Return the state of every service now."""
         self._ask_supervisor()
-        return tuple(_read(probe, self._process_of(probe.service)) for probe in self._probes)
+        return with_one_leader([_read(probe, self._process_of(probe.service)) for probe in self._probes])
 
     def wait(self, timeout_s: float) -> Iterator[Reading]:
         """Yield each change of a service's state until all are healthy, one ends again and again, or time is over."""
@@ -149,13 +154,28 @@ class Watcher:
         return any(len(starts) >= _TOO_MANY_STARTS for starts in self._failed_starts.values())
 
 
+def with_one_leader(readings: Sequence[Reading]) -> tuple[Reading, ...]:
+    """Return readings in which no job server is healthy unless exactly one of them leads.
+
+    Each is asked at a moment of its own, so two may seem to lead while one takes over from the other.
+    """
+    roles = [reading.role for reading in readings if reading.role]
+    leaders = roles.count(LEADER)
+    if len(roles) < 2 or leaders == 1:
+        return tuple(readings)
+    why = f"leader: {leaders or 'none'} of {len(roles)} job servers leads"
+    return tuple(
+        replace(each, state=WAITING, detail=why) if each.role and each.state == HEALTHY else each for each in readings
+    )
+
+
 def _read(probe: Probe, process: supervision.Process | None) -> Reading:
-    state, detail = _ask(probe)
+    state, detail, role = _ask(probe)
     if process is None:
-        return Reading(probe.service, state, detail)
+        return Reading(probe.service, state, detail, role=role)
     if state == DOWN and process.state in _FAILED:
         detail = f"its process ended{': ' if process.error else ''}{process.error}"
-    return Reading(probe.service, state, detail, process.pid, process.started)
+    return Reading(probe.service, state, detail, process.pid, process.started, role)
 
 
 def _services(home: Path) -> list[str]:
@@ -197,18 +217,18 @@ class _Connection(http.client.HTTPConnection):
         return None
 
 
-def _ask(probe: Probe) -> tuple[str, str]:
-    """Return a service's state and what it waits for."""
+def _ask(probe: Probe) -> tuple[str, str, str]:
+    """Return a service's state, what it waits for, and its role."""
     try:
         status, body = _get(probe.address, probe.path)
         if status != http.client.OK:
-            return WAITING, _waiting_for(body)
+            return WAITING, _waiting_for(body), _role(body)
         closed = probe.listeners - _open_listeners(probe) if probe.listeners else None
     except (OSError, http.client.HTTPException):
-        return DOWN, NO_ANSWER
+        return DOWN, NO_ANSWER, ""
     if closed:
-        return WAITING, f"cannot listen: {', '.join(sorted(closed))}; is the port taken by another program?"
-    return HEALTHY, ""
+        return WAITING, f"cannot listen: {', '.join(sorted(closed))}; is the port taken by another program?", ""
+    return HEALTHY, "", _role(body)
 
 
 def _open_listeners(probe: Probe) -> set[str]:
@@ -225,6 +245,14 @@ def _get(address: str, path: str) -> tuple[int, bytes]:
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def _role(body: bytes) -> str:
+    """Return which of several replicas a service says it is."""
+    try:
+        return str(json.loads(body).get("role", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _waiting_for(body: bytes) -> str:

@@ -31,6 +31,8 @@ class ServiceState:
         Why it is not healthy.
     log_tail
         The last lines of its log; filled where it failed.
+    role
+        ``leader`` or ``standby``, of a party with several job servers.
     """
 
     service: str
@@ -40,6 +42,7 @@ class ServiceState:
     pid: int = 0
     started: int = 0
     log_tail: str = ""
+    role: str = ""
 
     def with_log(self, log_tail: str) -> ServiceState:
         """Return this with the last lines of its log."""
@@ -47,7 +50,14 @@ class ServiceState:
 
     def updated(self, reading: Reading) -> ServiceState:
         """Return this with what was read."""
-        return replace(self, state=reading.state, detail=reading.detail, pid=reading.pid, started=reading.started)
+        return replace(
+            self,
+            state=reading.state,
+            detail=reading.detail,
+            pid=reading.pid,
+            started=reading.started,
+            role=reading.role,
+        )
 
 
 @dataclass(frozen=True)

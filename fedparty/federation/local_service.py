@@ -13,6 +13,7 @@ from fedparty.federation.mailbox import Mailbox
 from fedparty.federation.metrics import MailboxMetrics
 from fedparty.rpc import catalogue, server
 from fedparty.rpc.channels import bearer_of
+from fedparty.rpc.epochs import HighestEpoch
 from fedparty.rpc.server import Context, Handlers
 from fedparty.rpc.v1 import local_pb2
 from fedparty.types import ObjectName, PartyId
@@ -28,12 +29,23 @@ class LocalService:
     ----------
     party
         Who this is: every token must be its own.
+    epoch
+        Refuses a flow that leads no more.
     """
 
-    def __init__(self, mailbox: Mailbox, *, party: PartyId, verifier: TokenVerifier, metrics: MailboxMetrics) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        *,
+        party: PartyId,
+        verifier: TokenVerifier,
+        epoch: HighestEpoch,
+        metrics: MailboxMetrics,
+    ) -> None:
         self._mailbox = mailbox
         self._party = party
         self._verifier = verifier
+        self._epoch = epoch
         self._metrics = metrics
 
     def handlers(self) -> Handlers:
@@ -76,7 +88,8 @@ class LocalService:
         )
 
     def _admit_service(self, context: Context) -> None:
-        self._verifier.service(bearer_of(context), issuer=self._party, scope=SCOPE)
+        claims = self._verifier.service(bearer_of(context), issuer=self._party, scope=SCOPE)
+        self._epoch.admit(claims.epoch)
 
     def _admit_receiver(self, name: ObjectName, context: Context) -> None:
         claims = self._verifier.task(bearer_of(context), issuer=self._party)

@@ -20,6 +20,7 @@ from fedparty.federation.mailbox import Mailbox
 from fedparty.federation.metrics import MailboxMetrics
 from fedparty.federation.peer_service import PeerService
 from fedparty.rpc import logging as service_logging
+from fedparty.rpc.epochs import HighestEpoch
 from fedparty.rpc.identity import StreamGuard
 from fedparty.rpc.operations import new_registry, serve_operations
 from fedparty.rpc.server import start_server
@@ -29,6 +30,8 @@ from fedparty.settings import FederationSettings
 logger = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
+_EPOCH = "leader-epoch"
+"""The file with the highest epoch seen, beside the spool."""
 
 
 async def serve(settings: FederationSettings, stop: asyncio.Event) -> None:
@@ -82,7 +85,8 @@ async def _serve_mailbox(
         guard=guard,
         metrics=metrics,
     )
-    local = LocalService(mailbox, party=settings.party, verifier=verifier, metrics=metrics)
+    epoch = HighestEpoch(settings.spool.with_name(_EPOCH))
+    local = LocalService(mailbox, party=settings.party, verifier=verifier, epoch=epoch, metrics=metrics)
     async with AsyncExitStack() as stack:
         for address, handlers in ((settings.peer, peer.handlers()), (settings.local, local.handlers())):
             server = await start_server(address, [handlers])

@@ -42,11 +42,19 @@ class Asked:
         Their signature of `text`; empty: none.
     text
         The description as it was sent, if it is signed.
+    key
+        By which the same request is known again; empty: it is not.
     """
 
     by: Principal
     signature: str = ""
     text: str = ""
+    key: str = ""
+
+    @property
+    def submission(self) -> str:
+        """The key among those of everybody; empty: there is none."""
+        return f"{self.by.name}/{self.key}" if self.key else ""
 
 
 class Admission:

@@ -15,6 +15,8 @@ from fedparty import __version__
 from fedparty.errors import DatabaseError, JobError
 from fedparty.flow.admission import Admission
 from fedparty.flow.background import until_read
+from fedparty.flow.leadership.peers import PeerEpochs
+from fedparty.flow.leadership.term import Term
 from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, offsets_of, report_of, run_of
 from fedparty.flow.records import Job
 from fedparty.flow.showing import Showing
@@ -43,6 +45,10 @@ class Coordination:
         What it shows to the job's initiator.
     guard
         Ends the streams of revoked callers.
+    epochs
+        Ends those of a party's former leaders.
+    term
+        In which this flow may act.
     secret, federation
         By which callers are known.
     """
@@ -54,6 +60,8 @@ class Coordination:
         showing: Showing,
         store: Store,
         guard: StreamGuard,
+        epochs: PeerEpochs,
+        term: Term,
         secret: Secret,
         federation: str,
     ) -> None:
@@ -62,6 +70,8 @@ class Coordination:
         self._showing = showing
         self._store = store
         self._guard = guard
+        self._epochs = epochs
+        self._term = term
         self._secret = secret
         self._federation = federation
 
@@ -87,7 +97,7 @@ class Coordination:
     async def prepare(self, request: peer_pb2.PrepareRequest, context: Context) -> peer_pb2.PrepareReply:
         """Take this party's part in an attempt, or refuse it."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context) as caller:
+        async with self._initiator(run.job, request.epoch, context) as caller:
             check_protocol(request.protocol, f"party {caller}")
             with log_context(job=run.job, task=run.task):
                 await self._site.prepare(await self._admission.prepared(self._job(run, request)), run)
@@ -96,7 +106,7 @@ class Coordination:
     async def queue(self, request: peer_pb2.PrepareRequest, context: Context) -> AsyncIterator[peer_pb2.QueueReport]:
         """Keep an attempt's place in this party's line, and say whether it is its turn, now and at each change."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context) as caller:
+        async with self._initiator(run.job, request.epoch, context) as caller:
             check_protocol(request.protocol, f"party {caller}")
             job = await self._admission.prepared(self._job(run, request))
             async with aclosing(self._site.queue(job, run)) as words:
@@ -106,7 +116,7 @@ class Coordination:
     async def start(self, request: peer_pb2.StartRequest, context: Context) -> peer_pb2.StartReply:
         """Start this party's roles of a prepared attempt."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context):
+        async with self._initiator(run.job, request.epoch, context):
             with log_context(job=run.job, task=run.task):
                 await self._site.start(run)
         return peer_pb2.StartReply()
@@ -116,14 +126,14 @@ class Coordination:
     ) -> AsyncIterator[peer_pb2.TaskReport]:
         """Report this party's roles of an attempt: now, at each change, until each has ended."""
         run = run_of(request.run)
-        async with self._initiator(run.job, context):
+        async with self._initiator(run.job, request.epoch, context):
             async for report in self._reports(run):
                 yield report
 
     async def stop(self, request: peer_pb2.StopRequest, context: Context) -> peer_pb2.StopReply:
         """End an attempt, or the job, at this party."""
         job = job_of(request.run)
-        async with self._initiator(job, context):
+        async with self._initiator(job, request.epoch, context):
             with log_context(job=job):
                 if request.is_final:
                     await self._site.settle(job, end_of(request))
@@ -134,7 +144,7 @@ class Coordination:
     async def show(self, request: peer_pb2.ShowRequest, context: Context) -> AsyncIterator[peer_pb2.ShowReply]:
         """Stream what this party's own roles log or record, where its policy shows that."""
         job, offsets = job_of(peer_pb2.RunId(job=request.job)), offsets_of(request)
-        async with self._initiator(job, context):
+        async with self._initiator(job, request.epoch, context):
             shown = self._showing.read(job, request.kind, request.role, offsets, follow=request.follow)
             async with aclosing(shown):
                 async for lines in shown:
@@ -147,8 +157,9 @@ class Coordination:
             return peer_pb2.PingReply(party=self._site.party, version=__version__, protocol=PROTOCOL)
 
     @asynccontextmanager
-    async def _initiator(self, job: JobId, context: Context) -> AsyncIterator[PartyId]:
-        """Run a block for a caller that may direct a job, until its certificate is revoked."""
+    async def _initiator(self, job: JobId, epoch: int, context: Context) -> AsyncIterator[PartyId]:
+        """Run a block for a caller that may direct a job, until its certificate is revoked or it leads no more."""
+        self._term.check()
         caller = caller_of(context, self._secret, self._federation)
         if caller.party != initiator_of(job):
             raise catalogue.error(
@@ -156,7 +167,8 @@ class Coordination:
             )
         async with self._guard.guarding(caller):
             try:
-                yield caller.party
+                async with self._epochs.guarding(caller.party, epoch):
+                    yield caller.party
             except DatabaseError as exc:
                 raise catalogue.error(
                     "FLOW_DOWN", f"the flow of party {self._site.party}: {exc.message}", hint=exc.hint

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from fedparty.crypto.tokens import TokenSigner
 from fedparty.errors import RpcError
 from fedparty.federation.names import run_message_of
+from fedparty.flow.leadership.term import ALONE, Term
 from fedparty.flow.messages import outcome_of
 from fedparty.flow.records import Job, Outcome
 from fedparty.flow.states import FINAL, State
@@ -55,9 +56,14 @@ class Launcher:
         Whose service it is.
     patience_s
         How long a service that does not answer is waited for before its tasks count as lost.
+    term
+        In which it may be asked.
     """
 
-    def __init__(self, channel: Channel, signer: TokenSigner, party: PartyId, patience_s: float) -> None:
+    def __init__(
+        self, channel: Channel, signer: TokenSigner, party: PartyId, patience_s: float, term: Term = ALONE
+    ) -> None:
+        self._term = term
         self._channel = channel
         self._signer = signer
         self._party = party
@@ -252,6 +258,7 @@ class Launcher:
             raise self._named(exc) from exc
 
     def _metadata(self) -> Metadata:
+        self._term.check()
         return bearer(self._signer.service("worker"))
 
     def _named(self, exc: RpcError) -> RpcError:

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from fedparty.errors import RpcError
 from fedparty.federation.names import run_message_of
+from fedparty.flow.leadership.term import ALONE, Term
 from fedparty.flow.logs import Lines
 from fedparty.flow.messages import PROTOCOL, check_protocol, outcome_of
 from fedparty.flow.records import Job, Outcome
@@ -58,10 +59,13 @@ class Peers:
         Channel to this party's proxy; it is kept open.
     patience_s
         How long a party that cannot be reached is tried.
+    term
+        In which they may be asked.
     """
 
-    def __init__(self, egress: Channel, patience_s: float) -> None:
+    def __init__(self, egress: Channel, patience_s: float, term: Term = ALONE) -> None:
         self._egress = egress
+        self._term = term
         self._patience_s = patience_s
         self._unanswered: dict[JobId, dict[PartyId, RpcError]] = {}
 
@@ -81,7 +85,7 @@ class Peers:
         RpcError
             CORES_TAKEN: not now, at once. Else: refused, or not reached in time.
         """
-        reply = await self._repeat(to, run.job, "Prepare", _prepare(job, run), peer_pb2.PrepareReply)
+        reply = await self._repeat(to, run.job, "Prepare", self._prepare(job, run), peer_pb2.PrepareReply)
         check_protocol(reply.protocol, f"party {to}")
 
     async def queue(self, to: PartyId, job: Job, run: TaskRun) -> AsyncGenerator[str]:
@@ -94,7 +98,7 @@ class Peers:
         RpcError
             Refused, or not reached for longer than the patience.
         """
-        request = _prepare(job, run)
+        request = self._prepare(job, run)
         try:
             async with aclosing(self._reopening(to, run.job, lambda: self._words(to, run.job, request))) as words:
                 async for word in words:
@@ -115,7 +119,8 @@ class Peers:
         RpcError
             Refused, or not reached in time.
         """
-        await self._repeat(to, run.job, "Start", peer_pb2.StartRequest(run=run_message_of(run)), peer_pb2.StartReply)
+        request = peer_pb2.StartRequest(run=run_message_of(run), epoch=self._term.epoch)
+        await self._repeat(to, run.job, "Start", request, peer_pb2.StartReply)
 
     async def stop(self, to: PartyId, run: TaskRun) -> None:
         """Let a party end an attempt.
@@ -125,7 +130,8 @@ class Peers:
         RpcError
             Refused, or not reached.
         """
-        await self._once(to, run.job, "Stop", peer_pb2.StopRequest(run=run_message_of(run)), peer_pb2.StopReply)
+        request = peer_pb2.StopRequest(run=run_message_of(run), epoch=self._term.epoch)
+        await self._once(to, run.job, "Stop", request, peer_pb2.StopReply)
 
     async def end(self, to: PartyId, job: JobId, outcome: Outcome) -> None:
         """Tell a party how a job ended.
@@ -136,7 +142,11 @@ class Peers:
             Refused, or not reached.
         """
         request = peer_pb2.StopRequest(
-            run=peer_pb2.RunId(job=job), is_final=True, state=outcome.state, reason=outcome.error
+            run=peer_pb2.RunId(job=job),
+            is_final=True,
+            state=outcome.state,
+            reason=outcome.error,
+            epoch=self._term.epoch,
         )
         await self._once(to, job, "Stop", request, peer_pb2.StopReply)
 
@@ -164,11 +174,14 @@ class Peers:
         RpcError
             Refused, or not reached for longer than the patience.
         """
+        self._term.check()
         read = dict(offsets)
 
         def request() -> peer_pb2.ShowRequest:
             positions = [peer_pb2.LogPosition(log=log, offset_bytes=offset) for log, offset in read.items()]
-            return peer_pb2.ShowRequest(job=job, kind=kind, role=role, follow=follow, positions=positions)
+            return peer_pb2.ShowRequest(
+                job=job, kind=kind, role=role, follow=follow, positions=positions, epoch=self._term.epoch
+            )
 
         async with aclosing(self._reopening(to, None, lambda: self._shown(to, job, request()))) as shown:
             async for lines in shown:
@@ -237,6 +250,16 @@ class Peers:
             raise answer
         return answer
 
+    def _prepare(self, job: Job, run: TaskRun) -> peer_pb2.PrepareRequest:
+        return peer_pb2.PrepareRequest(
+            run=run_message_of(run),
+            description=job.text,
+            protocol=PROTOCOL,
+            remaining_s=max(0.001, job.deadline_at - time.time()),
+            voucher=job.voucher,
+            epoch=self._term.epoch,
+        )
+
     def _met(self, to: PartyId, job: JobId | None, error: RpcError) -> None:
         if job is not None:
             self._unanswered.setdefault(job, {})[to] = error
@@ -254,6 +277,7 @@ class Peers:
         reply: type[Reply],
         timeout_s: float | None = None,
     ) -> Reply:
+        self._term.check()
         try:
             return await calls.call(
                 self._egress,
@@ -268,6 +292,7 @@ class Peers:
             raise _named(exc, to, method) from exc
 
     async def _words(self, to: PartyId, job: JobId, request: peer_pb2.PrepareRequest) -> AsyncGenerator[str]:
+        self._term.check()
         answers = calls.read_stream(
             self._egress,
             f"{_SERVICE}/Queue",
@@ -303,10 +328,11 @@ class Peers:
             raise _named(exc, to, request.kind) from exc
 
     async def _reports(self, to: PartyId, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
+        self._term.check()
         answers = calls.read_stream(
             self._egress,
             f"{_SERVICE}/Supervise",
-            peer_pb2.SuperviseRequest(run=run_message_of(run)),
+            peer_pb2.SuperviseRequest(run=run_message_of(run), epoch=self._term.epoch),
             peer_pb2.TaskReport.FromString,
             metadata=to_party(to, run.job),
             unavailable=_DOWN,
@@ -318,16 +344,6 @@ class Peers:
                         yield Member(report.role, to), outcome_of(report)
         except RpcError as exc:
             raise _named(exc, to, "Supervise") from exc
-
-
-def _prepare(job: Job, run: TaskRun) -> peer_pb2.PrepareRequest:
-    return peer_pb2.PrepareRequest(
-        run=run_message_of(run),
-        description=job.text,
-        protocol=PROTOCOL,
-        remaining_s=max(0.001, job.deadline_at - time.time()),
-        voucher=job.voucher,
-    )
 
 
 def _named(exc: RpcError, to: PartyId, method: str) -> RpcError:

@@ -60,6 +60,8 @@ class Job:
     """Who submitted it, e.g. ``alice@10000 (token)``; empty: nobody said."""
     voucher: str = ""
     """The initiator's signature on that; see `fedparty.crypto.submissions`."""
+    submission: str = ""
+    """``USER/KEY`` of the request that it came with, by which a repeated one is known; empty: it had no key."""
     is_held: bool = False
     """Whether this party's worker or mailbox may still hold something of it."""
 

@@ -13,7 +13,7 @@ from collections import Counter
 
 from ulid import ULID
 
-from fedparty.errors import FedpartyError
+from fedparty.errors import FedpartyError, JobError
 from fedparty.flow import components
 from fedparty.flow.admission import Admission, Asked
 from fedparty.flow.background import until_read, until_recorded
@@ -79,6 +79,8 @@ class Scheduler:
     async def submit(self, description: JobDescription, asked: Asked) -> Job:
         """Accept a job: it is in the database when this returns, and is driven from now on.
 
+        A request with a key that was accepted before is answered with its job, whoever accepted it.
+
         Parameters
         ----------
         asked
@@ -88,7 +90,7 @@ class Scheduler:
         ------
         JobError
             Written down, the description is not one that every party can read; or a component, a role or a parameter
-            is unknown.
+            is unknown. Or the key was used for another job.
         RpcError
             NOT_ENOUGH_RESOURCES: a task asks for more than this party will ever have. POLICY_REFUSED, TOKEN_REFUSED:
             see `Admission.submitted`.
@@ -96,6 +98,8 @@ class Scheduler:
         now = time.time()
         text = asked.text or description.travelling()
         description = descriptions.parse(text)
+        if known := await self._submitted(description, asked):
+            return known
         await asyncio.to_thread(components.check, description)
         job = Job(
             id=JobId(f"{self._party}-{ULID()}"),
@@ -105,13 +109,25 @@ class Scheduler:
             state=State.WAITING,
             created_at=now,
             deadline_at=now + (description.timeout_s or self._timeout_s),
+            submission=asked.submission,
         )
         self._site.check(job)
         job = await self._admission.submitted(job, asked)
         await self._store.add_job(job)
+        known = await self._submitted(description, asked)
+        if known and known.id != job.id:  # the same request came twice at once
+            return known
         with log_context(job=job.id):
             logger.info("job accepted: %s", description.name)
         self._drive(job)
+        return job
+
+    async def _submitted(self, description: JobDescription, asked: Asked) -> Job | None:
+        """Return what the same request was accepted as before."""
+        job = await self._store.submitted(asked.submission) if asked.submission else None
+        if job is not None and job.description != description:
+            hint = "Make a new key for each job; repeat one only with the request that it was made for."
+            raise JobError(f"the idempotency key {asked.key} was used for another job, {job.id}", hint=hint)
         return job
 
     async def stop(self, job: Job, reason: str) -> None:

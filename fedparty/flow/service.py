@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+
+from prometheus_client import CollectorRegistry
 
 from fedparty.crypto.files import read_secret
 from fedparty.crypto.revocations import Revocations
@@ -29,12 +31,17 @@ from fedparty.flow.bindings.store import BindingStore
 from fedparty.flow.changes import Changes
 from fedparty.flow.coordination import Coordination
 from fedparty.flow.launcher import Launcher
+from fedparty.flow.leadership import ALONE, Term
+from fedparty.flow.leadership.peers import PeerEpochs
+from fedparty.flow.leadership.store import EpochStore
 from fedparty.flow.logs import Logs
 from fedparty.flow.metrics import FlowMetrics
+from fedparty.flow.neighbours import PROBE_S, Neighbours, open_neighbours
 from fedparty.flow.peers import Peers
 from fedparty.flow.people import People
 from fedparty.flow.people.store import PeopleStore
 from fedparty.flow.policy import PolicyFile
+from fedparty.flow.replica import Flow, serve_replica
 from fedparty.flow.resources import Resources
 from fedparty.flow.retention import Retention
 from fedparty.flow.scheduler import Scheduler
@@ -43,8 +50,6 @@ from fedparty.flow.site import Site
 from fedparty.flow.store import Store
 from fedparty.flow.viewing import Viewing
 from fedparty.rpc import logging as service_logging
-from fedparty.rpc.calls import Channel
-from fedparty.rpc.channels import open_channel
 from fedparty.rpc.http import serve_http
 from fedparty.rpc.identity import StreamGuard
 from fedparty.rpc.operations import new_registry, serve_operations
@@ -53,7 +58,6 @@ from fedparty.settings import FlowSettings
 logger = logging.getLogger(__name__)
 
 _GRACE_S, _REST_GRACE_S = 1.0, 2
-_PROBE_S = 1.0
 _MAILBOX_S = 2.0
 """How long the mailbox is tried before the initiator hears of it, and asks again: it has more patience."""
 
@@ -61,58 +65,53 @@ _MAILBOX_S = 2.0
 async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
     """Run the flow until `stop` is set, then stop it gracefully; tasks go on and are adopted by the next start.
 
-    A database that is away is waited for.
+    A database that is away is waited for. One of several replicas stands by until it leads.
 
     Raises
     ------
     FedpartyError
-        It cannot start: the database lacks a migration, an address is taken, a file of the bundle is absent.
+        It cannot start: the database lacks a migration, an address is taken, a file of the bundle is absent. Or it
+        does not lead any more.
     """
-    service_logging.bind(service="flow", party=settings.party)
+    service_logging.bind(service=settings.service, party=settings.party)
+    registry = new_registry()
+    if settings.replicas > 1:
+        await serve_replica(settings, stop, registry, _running)
+        return
+    async with (
+        _running(settings, ALONE, registry) as flow,
+        serve_operations(settings.operations, flow.missing, registry),
+    ):
+        await flow.until(stop)
+
+
+@asynccontextmanager
+async def _running(settings: FlowSettings, term: Term, registry: CollectorRegistry) -> AsyncIterator[Flow]:
+    """Do everything that one flow of a party does, in its term, while the block runs."""
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(_open_store(settings))
-        neighbours = await stack.enter_async_context(_open_neighbours(settings))
-        site = await stack.enter_async_context(_site(settings, store, neighbours))
+        store = await stack.enter_async_context(_open_store(settings, term))
+        neighbours = await stack.enter_async_context(open_neighbours(settings))
+        launcher, site = await stack.enter_async_context(_site(settings, term, store, neighbours))
         governance = await stack.enter_async_context(_govern(settings, store))
         kinds = {
-            "logs": Logs(settings.party, store, neighbours.launcher.read_log),
-            "metrics": Logs(settings.party, store, neighbours.launcher.read_metrics),
+            "logs": Logs(settings.party, store, launcher.read_log),
+            "metrics": Logs(settings.party, store, launcher.read_metrics),
         }
         showing = Showing(settings.party, store, governance.admission, kinds)
-        await stack.enter_async_context(_coordination(settings, store, site, governance.admission, showing))
-        peers = Peers(neighbours.egress, settings.peer_timeout_s)
+        await stack.enter_async_context(_coordination(settings, term, store, site, governance.admission, showing))
+        peers = Peers(neighbours.egress, settings.peer_timeout_s, term)
         scheduler = await stack.enter_async_context(_scheduler(settings, site, governance.admission, store, peers))
         await stack.enter_async_context(_retention(settings, site, store))
         viewing = Viewing(settings.party, store, peers, settings.peer_timeout_s)
         backend = Backend(
-            settings.party, settings.federation, store, scheduler, site, peers, kinds, viewing,
-            governance.people, governance.policy, governance.admission, governance.audit, settings.ca_certificate,
+            settings.party, settings.federation, store, scheduler, site, peers, kinds, viewing, governance.people,
+            governance.policy, governance.admission, governance.audit, settings.ca_certificate, term,
         )  # fmt: skip
         app = create_app(backend, str(settings.api_token))
         await stack.enter_async_context(serve_http(settings.rest, app, grace_s=_REST_GRACE_S))
-        registry = new_registry()
         FlowMetrics(scheduler, site.resources, registry)
-        readiness = partial(_missing, store, neighbours, governance)
-        await stack.enter_async_context(serve_operations(settings.operations, readiness, registry))
         logger.info("the flow is ready: REST %s, peer %s", settings.rest, settings.peer)
-        await stop.wait()
-        logger.info("the flow is being stopped")
-        store.changes.close()
-
-
-@dataclass(frozen=True)
-class _Neighbours:
-    """This party's other services, one open channel each."""
-
-    egress: Channel
-    mailbox: MailboxClient
-    launcher: Launcher
-    probed: Mapping[str, Channel]
-
-    async def missing(self) -> dict[str, str]:
-        """Return who does not answer."""
-        answers = await asyncio.gather(*map(_probe, self.probed.values()))
-        return {name: answer for name, answer in zip(self.probed, answers, strict=True) if answer}
+        yield Flow(store, partial(_missing, store, neighbours, governance))
 
 
 @dataclass(frozen=True)
@@ -137,24 +136,15 @@ class _Governance:
             await self.audit.note(Entry("flow", "reload policy", str(self.policy.path), decision, why))
 
 
-async def _missing(store: Store, neighbours: _Neighbours, governance: _Governance) -> dict[str, str]:
+async def _missing(store: Store, neighbours: Neighbours, governance: _Governance) -> dict[str, str]:
     """Return what the flow waits for."""
-    fault, missing = await asyncio.gather(store.fault(_PROBE_S), neighbours.missing())
+    fault, missing = await asyncio.gather(store.fault(PROBE_S), neighbours.missing())
     return missing | governance.faults() | ({"database": fault} if fault else {})
 
 
-async def _probe(channel: Channel) -> str:
-    try:
-        async with asyncio.timeout(_PROBE_S):
-            await channel.channel_ready()
-    except TimeoutError:
-        return "does not answer"
-    return ""
-
-
 @asynccontextmanager
-async def _open_store(settings: FlowSettings) -> AsyncIterator[Store]:
-    database = Database(settings)
+async def _open_store(settings: FlowSettings, term: Term) -> AsyncIterator[Store]:
+    database = Database(settings, fence=term.fence, silence_s=settings.lease_s if settings.replicas > 1 else None)
     try:
         await until_read(lambda: check(database))
         yield Store(database, Changes())
@@ -180,40 +170,36 @@ async def _govern(settings: FlowSettings, store: Store) -> AsyncIterator[_Govern
 
 
 @asynccontextmanager
-async def _open_neighbours(settings: FlowSettings) -> AsyncIterator[_Neighbours]:
-    signer = TokenSigner(settings.signing_key, settings.signing_certificate, settings.federation, settings.party)
-    async with (
-        open_channel(settings.egress) as egress,
-        open_channel(settings.mailbox) as mailbox,
-        open_channel(settings.worker) as worker,
-    ):
-        yield _Neighbours(
-            egress,
-            MailboxClient(mailbox, lambda: signer.service("mailbox"), min(_MAILBOX_S, settings.peer_timeout_s / 4)),
-            Launcher(worker, signer, settings.party, settings.peer_timeout_s),
-            {"proxy": egress, "mailbox": mailbox, "worker": worker},
-        )
+async def _site(
+    settings: FlowSettings, term: Term, store: Store, neighbours: Neighbours
+) -> AsyncIterator[tuple[Launcher, Site]]:
+    files = settings.signing_key, settings.signing_certificate
+    signer = TokenSigner(*files, settings.federation, settings.party, term.epoch)
+    launcher = Launcher(neighbours.worker, signer, settings.party, settings.peer_timeout_s, term)
 
+    def token() -> str:
+        term.check()
+        return signer.service("mailbox")
 
-@asynccontextmanager
-async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -> AsyncIterator[Site]:
+    mailbox = MailboxClient(neighbours.mailbox, token, min(_MAILBOX_S, settings.peer_timeout_s / 4))
     resources = Resources(settings.party, settings.cores, settings.memory_bytes)
     lease_s = 2 * settings.peer_timeout_s
-    bindings = Bindings(settings.party, BindingStore(store.database), neighbours.launcher)
-    site = Site(settings.party, store, resources, neighbours.launcher, neighbours.mailbox, bindings, lease_s)
+    bindings = Bindings(settings.party, BindingStore(store.database), launcher)
+    site = Site(settings.party, store, resources, launcher, mailbox, bindings, lease_s)
     await site.adopt()
     try:
-        yield site
+        yield launcher, site
     finally:
         await site.close()
 
 
 @asynccontextmanager
 async def _coordination(
-    settings: FlowSettings, store: Store, site: Site, admission: Admission, showing: Showing
+    settings: FlowSettings, term: Term, store: Store, site: Site, admission: Admission, showing: Showing
 ) -> AsyncIterator[None]:
-    guard, secret = StreamGuard(Revocations(settings.revocations)), read_secret(settings.proxy_secret)
-    coordination = Coordination(site, admission, showing, store, guard, secret, settings.federation)
+    guard = StreamGuard(Revocations(settings.revocations))
+    secret, epochs = read_secret(settings.proxy_secret), PeerEpochs(EpochStore(store.database))
+    coordination = Coordination(site, admission, showing, store, guard, epochs, term, secret, settings.federation)
     server = await coordination.listen(settings.peer)
     try:
         async with guard.watching():

@@ -76,6 +76,11 @@ class Store:
             query = query.where(_JOB.id.startswith(match, autoescape=True) | _JOB.id.endswith(match, autoescape=True))
         return tuple(_head(row) for row in await self._rows(query))
 
+    async def submitted(self, submission: str) -> Job | None:
+        """Return the job that a request was accepted as, or None."""
+        found = await self._jobs(sa.select(JOBS).where(_JOB.submission == submission))
+        return found[0] if found else None
+
     async def is_deleted(self, job: JobId) -> bool:
         """Return whether a job was known here once and was deleted."""
         return bool(await self._rows(sa.select(DELETED_JOBS).where(DELETED_JOBS.c.id == job)))
@@ -122,7 +127,7 @@ class Store:
     # As initiator
 
     async def add_job(self, job: Job) -> None:
-        """Record a job; one that is known stays as it is."""
+        """Record a job; where it or one of the same submission is known, that stays as it is, and nothing is added."""
         await self._write(job.id, self._add(JOBS, [_job_values(job)]))
 
     async def begin_attempt(self, run: TaskRun, members: Iterable[Member]) -> None:
@@ -318,6 +323,7 @@ def _job_values(job: Job) -> dict[str, Any]:
         "deadline_at": job.deadline_at,
         "submitter": job.submitter,
         "voucher": job.voucher or None,
+        "submission": job.submission or None,
         "is_held": job.is_held,
     }
 
@@ -333,6 +339,7 @@ def _job(row: sa.Row[Any]) -> Job:
         deadline_at=row.deadline_at,
         submitter=row.submitter,
         voucher=row.voucher or "",
+        submission=row.submission or "",
         error=row.error,
         hint=row.hint,
         started_at=row.started_at,

@@ -30,11 +30,35 @@ JOBS = sa.Table(
     sa.Column("is_settled", sa.Boolean),
     sa.Column("submitter", sa.String(100), nullable=False, server_default=""),
     sa.Column("voucher", _TEXT),
+    sa.Column("submission", sa.String(100)),
     sa.Index("jobs_by_state", "state"),
     sa.Index("jobs_by_hold", "is_held"),
     sa.Index("jobs_by_age", "created_at"),
     sa.Index("jobs_in_order", "created_at", "id"),
     sa.Index("jobs_of_state_in_order", "state", "created_at", "id"),
+    sa.Index("jobs_by_submission", "submission", unique=True),
+)
+
+LEASES = sa.Table(
+    "leases",
+    METADATA,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("holder", sa.String(64), nullable=False),
+    sa.Column("renewals", sa.BigInteger, nullable=False),
+)
+
+EPOCHS = sa.Table(
+    "epochs",
+    METADATA,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+
+PEER_EPOCHS = sa.Table(
+    "peer_epochs",
+    METADATA,
+    sa.Column("party", sa.String(9), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
 )
 
 ROLE_RUNS = sa.Table(

@@ -5,6 +5,8 @@ Owns the one table of inner addresses, for each engine. Does not own published p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fedparty.errors import ConfigurationError
 
 ENVOY_ADMIN_PORT = 9901
@@ -15,9 +17,9 @@ _LISTENERS = (
     "federation_local",
     "federation_peer",
     "federation_operations",
-    "flow_peer",
     "flow_rest",
-    "flow_operations",
+    "leader_peer",
+    "leader_rest",
     "worker",
     "worker_operations",
 )
@@ -37,3 +39,33 @@ def inner_addresses(engine: str) -> dict[str, str]:
         raise ConfigurationError(f"{engine!r} is not an engine", hint="Write docker or process.")
     sockets = {name: f"unix:run/{name.replace('_', '-')}.sock" for name in _LISTENERS}
     return sockets | {"envoy_admin": _ADMIN[engine]}
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One of a party's job servers: its number from 1 on, its service, and its own listeners."""
+
+    number: int
+    service: str
+    rest: str
+    peer: str
+    operations: str
+
+
+def replicas(count: int) -> tuple[Replica, ...]:
+    """Return a party's job servers; the only one has the listeners that everybody else knows.
+
+    With several, the proxy listens where people look for REST, and leads to the one that leads.
+    """
+    return tuple(_replica(number, count) for number in range(1, count + 1))
+
+
+def replica_services(count: int) -> tuple[str, ...]:
+    """Return the names of a party's job servers."""
+    return tuple(replica.service for replica in replicas(count))
+
+
+def _replica(number: int, count: int) -> Replica:
+    prefix = "flow" if count == 1 else f"flow-{number}"
+    listeners = (f"unix:run/{prefix}-{name}.sock" for name in ("rest", "peer", "operations"))
+    return Replica(number, "flow" if number == 1 else f"flow-{number}", *listeners)

@@ -29,12 +29,19 @@ of every bundle, and the same one for all parties that agree in this."""
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """One file of a bundle: rendered from `template`, or else `content` as it is."""
+    """One file of a bundle: rendered from `template`, or else `content` as it is.
+
+    Parameters
+    ----------
+    replica
+        Which of several services that share the template it is for: one of the variable `replicas`.
+    """
 
     path: str
     template: str | None = None
     content: bytes = field(default=b"", repr=False)
     mode: int = PUBLIC_MODE
+    replica: Mapping[str, Any] | None = None
 
     @property
     def is_live(self) -> bool:
@@ -71,7 +78,8 @@ class Bundle:
         if file.template == _WAYS:
             party = {name: self.variables["party"][name] for name in _WAYS_OF_PARTY}
             return {name: self.variables[name] for name in ("federation", "exchange", "peers")} | {"party": party}
-        return {**self.variables, "sockets": self._sockets}
+        own = {} if file.replica is None else {"replica": file.replica}
+        return {**self.variables, "sockets": self._sockets, **own}
 
     def digest(self, templates: str) -> str:
         """Return a digest of all that the bundle is made from, `templates` being the one of the templates."""
@@ -80,7 +88,7 @@ class Bundle:
             "templates": templates,
             "variables": self.variables,
             "sockets": self._sockets,
-            "files": [(file.path, file.mode, file.template, file.content.hex()) for file in self.files],
+            "files": [(file.path, file.mode, file.template, file.content.hex(), file.replica) for file in self.files],
         }
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 

@@ -25,8 +25,9 @@ _WORKER = "worker"
 
 
 def container_name(owner: str, service: str) -> str:
-    """Return the name of a container; `owner` is a party id or ``exchange``."""
-    return f"{bundle_name(owner)}_{service}_1"
+    """Return the name of a container; `owner` is a party id or ``exchange``, the number that of the replica."""
+    name, _, number = service.partition("-")
+    return f"{bundle_name(owner)}_{name}_{number or 1}"
 
 
 def is_neighbour(machine: Machine) -> bool:

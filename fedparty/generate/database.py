@@ -1,6 +1,7 @@
 """Which database keeps a party's jobs: SQLite, a MariaDB of its own in a container, or one that its people have.
 
-Owns the URL, the password's file and the CA for each. Does not own the database's schema (`fedparty.database`).
+Owns the URL, the password's file and the CA for each, and which of them several job servers can share. Does not own the
+database's schema (`fedparty.database`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,30 @@ _OWN = "mysql+aiomysql://fedparty@localhost/fedparty?unix_socket=/fedparty/mysql
 def has_own_database(party: Party) -> bool:
     """Return whether a party's bundle brings a database server."""
     return party.engine == "docker" and party.database is None
+
+
+def check_replicas(federation: Federation) -> None:
+    """Refuse several job servers where they would have no database to share, or no processes of their own.
+
+    Raises
+    ------
+    ConfigurationError
+        A party's jobs would be in an SQLite file, or all its Python services in one process.
+    """
+    for party in federation.parties:
+        if party.flow_replicas > 1 and party.database is None and not has_own_database(party):
+            raise ConfigurationError(
+                f"parties.conf: flow_replicas={party.flow_replicas} of {party.id} needs a database server: "
+                "without one, its jobs are in an SQLite file",
+                hint="Write mysql_ip, mysql_user and mysql_password of a MariaDB or MySQL that the party can reach, "
+                "or take the docker engine, which brings one; or leave flow_replicas out.",
+            )
+        if party.flow_replicas > 1 and party.engine == "process" and party.service_layout == "together":
+            raise ConfigurationError(
+                f"parties.conf: flow_replicas={party.flow_replicas} of {party.id} needs service_layout=separate: "
+                "what ends one process would end both of its job servers",
+                hint="Leave service_layout or flow_replicas out.",
+            )
 
 
 def database_variables(party: Party, authority: bytes | None) -> dict[str, Any]:

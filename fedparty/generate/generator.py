@@ -19,7 +19,7 @@ from fedparty.errors import BundleError
 from fedparty.generate.archive import pack
 from fedparty.generate.bundle import Bundle, PlannedFile
 from fedparty.generate.compare import differences, is_intact
-from fedparty.generate.database import has_own_database, read_authorities
+from fedparty.generate.database import check_replicas, has_own_database, read_authorities
 from fedparty.generate.kept import Identity, Kept, NewFile
 from fedparty.generate.outputs import Outputs
 from fedparty.generate.plan import Trust, plan, tls_addresses, with_engine
@@ -68,6 +68,7 @@ def run(
     """
     federation = with_engine(federation, engine)
     check_reachable(federation)
+    check_replicas(federation)
     authorities = read_authorities(federation)
     place = Outputs(outputs)
     assign(federation, place.read_ports())  # a collision is found before there is so much as a folder

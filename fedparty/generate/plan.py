@@ -6,12 +6,13 @@ Owns the lists of files and the variables of their templates; pure: reads and wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fedparty.config.model import Exchange, Federation, Machine, Party
 from fedparty.crypto.files import PUBLIC_MODE, SECRET_MODE
+from fedparty.generate.addresses import replica_services, replicas
 from fedparty.generate.bundle import Bundle, PlannedFile
 from fedparty.generate.containers import (
     dialled_address,
@@ -25,7 +26,6 @@ from fedparty.generate.ports import Assigned
 from fedparty.pki.readers import COMPOSE, SUPERVISOR, live_rank
 from fedparty.types import EXCHANGE, PartyId, party_host_name, party_uri
 
-SERVICES = ("proxy", "federation", "flow", "worker")
 DATABASE = "mysql"
 PROGRAM = "fedparty-bundle"
 """With it the people of a party start its containers themselves."""
@@ -37,7 +37,6 @@ _PARTY_ONLY = (
     "proxy/live/rds_ingress.json",
     "proxy/live/sds_trust.json",
     "federation/settings.json",
-    "flow/settings.json",
     "worker/settings.json",
 )
 _SECRET = frozenset({"proxy/live/rds_ingress.json"})
@@ -101,7 +100,7 @@ def plan(
     common |= {"ca_pem": trust.ca_pem.decode(), "crl_pem": trust.crl_pem.decode()}
     bundles = []
     for party in federation.parties:
-        services = (*SERVICES, DATABASE) if has_own_database(party) else SERVICES
+        services = _services(party)
         variables = common | {"peers": [] if exchange else peers, "services": list(services)}
         variables |= _container_variables(federation, party, services, ports[party.id])
         bundles.append(
@@ -114,12 +113,18 @@ def plan(
     return tuple(bundles)
 
 
+def _services(party: Party) -> tuple[str, ...]:
+    database = (DATABASE,) if has_own_database(party) else ()
+    return ("proxy", "federation", *replica_services(party.flow_replicas), "worker", *database)
+
+
 def _plan_party(
     party: Party, ports: Assigned, kept: Kept, trust: Trust, database_ca: bytes | None, common: dict[str, Any]
 ) -> Bundle:
     variables = common | {
         "party": _party_variables(party, ports, common["federation"]),
         "database": database_variables(party, database_ca),
+        "replicas": [asdict(replica) for replica in replicas(party.flow_replicas)],
         "engine": party.engine,
         "service_layout": party.service_layout if party.engine == "process" else "separate",
         "tls_certificate_pem": kept.tls.certificate.decode(),
@@ -130,6 +135,7 @@ def _plan_party(
     variables["own_keys"] = _own_keys(variables)
     files = [
         *_rendered((*_ALWAYS, "proxy/live/sds_identity.json", *_PARTY_ONLY), party.engine),
+        *_flow_files(variables["replicas"], party.engine),
         *_keys({"proxy/tls.key": kept.tls.key, "flow/signing.key": kept.signing.key}),
         PlannedFile("ca/ca.crt", content=trust.ca_pem),
         PlannedFile("ca/live/crl.pem", content=trust.crl_pem),
@@ -145,6 +151,7 @@ def _plan_exchange(
     exchange: Exchange, ports: Assigned, identity: Identity, trust: Trust, common: dict[str, Any]
 ) -> Bundle:
     variables = common | {
+        "replicas": [],
         "party": {"id": EXCHANGE, "address": exchange.host, "proxy_port": ports.proxy_port, "rest_url": None},
         "engine": exchange.engine,
         "service_layout": "separate",
@@ -189,6 +196,14 @@ def _bundle(party: str, files: list[PlannedFile], variables: dict[str, Any]) -> 
 
 def _rendered(paths: tuple[str, ...], engine: str) -> list[PlannedFile]:
     return [PlannedFile(path, template=f"{path}.j2", mode=_mode(path)) for path in (*paths, *_OF_ENGINE[engine])]
+
+
+def _flow_files(found: Sequence[Mapping[str, Any]], engine: str) -> list[PlannedFile]:
+    """Return what each job server reads alone; the first one's program is in the supervisor's own file."""
+    files = [(replica, "settings.json") for replica in found]
+    if engine == "process":
+        files += [(replica, SUPERVISOR) for replica in found if replica["number"] > 1]
+    return [PlannedFile(f"{each['service']}/{name}", template=f"flow/{name}.j2", replica=each) for each, name in files]
 
 
 def _mode(path: str) -> int:

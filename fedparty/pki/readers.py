@@ -16,11 +16,16 @@ SUPERVISOR, COMPOSE = "supervisord.conf", "docker-compose.yml"
 
 _LIVE_ORDER = ("sds_", "cds", "rds_", "lds")
 
+_FLOWS = ("flow", "flow-2")
+"""A party's job servers: the first one's folder holds what both read."""
+
 _SHARED: Mapping[str, frozenset[str]] = {
-    "ca": frozenset({"federation", "flow", "worker"}),
-    "secrets/api-token": frozenset({"flow"}),
-    "secrets/proxy-secret": frozenset({"federation", "flow"}),
-    "secrets/mysql-password": frozenset({"flow", "mysql"}),
+    "ca": frozenset({"federation", *_FLOWS, "worker"}),
+    "flow": frozenset(_FLOWS),
+    "flow/settings.json": frozenset({"flow"}),
+    "secrets/api-token": frozenset(_FLOWS),
+    "secrets/proxy-secret": frozenset({"federation", *_FLOWS}),
+    "secrets/mysql-password": frozenset({*_FLOWS, "mysql"}),
 }
 """Files outside of the services' own folders, or folders of them, and who reads them."""
 

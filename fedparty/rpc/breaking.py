@@ -9,7 +9,7 @@ import asyncio
 from types import TracebackType
 from typing import Any, Self, cast
 
-from fedparty.errors import RpcError
+from fedparty.errors import FedpartyError
 
 
 class Breakable:
@@ -17,9 +17,9 @@ class Breakable:
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] | None = None
-        self._error: RpcError | None = None
+        self._error: FedpartyError | None = None
 
-    def break_off(self, error: RpcError) -> None:
+    def break_off(self, error: FedpartyError) -> None:
         """Raise `error` out of the block, at its next await; the first error counts. Nothing happens once it ended."""
         if self._error is None and self._task is not None:
             self._error = error

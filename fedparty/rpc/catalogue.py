@@ -119,6 +119,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
             _S.FAILED_PRECONDITION, False, "A newer attempt of the task has begun: this one must end."
         ),
         "TASK_ENDED": Entry(_S.FAILED_PRECONDITION, False, "The task has ended: submit the job again."),
+        "STALE_LEADER": Entry(
+            _S.FAILED_PRECONDITION,
+            False,
+            "Nothing: another replica of that party's flow leads, and goes on with the job.",
+        ),
         # Of every resource; the code is older than the others.
         "CORES_TAKEN": Entry(_S.UNAVAILABLE, True, "Wait for other jobs of the party to end."),
         "NOT_ENOUGH_RESOURCES": Entry(

@@ -1,6 +1,6 @@
-"""The operations listener of a service: HTTP /healthz, /readyz and /metrics, inside only.
+"""The operations listener of a service: HTTP /healthz, /readyz and /metrics, inside only; of a replica also /leader.
 
-Owns the three paths. Does not own what makes a service ready, nor its metrics.
+Owns the paths. Does not own what makes a service ready, which replica leads, nor its metrics.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from fedparty.rpc.http import serve_http
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 """Returns what the service still waits for, by neighbour, e.g. ``{"mailbox": "no answer"}``; empty: it is ready."""
 
+Leads = Callable[[], bool]
+"""Returns whether this replica leads now."""
+
 _GRACE_S = 1
 
 _Answer = tuple[int, str, bytes]
@@ -33,24 +36,32 @@ def new_registry() -> CollectorRegistry:
 
 
 @asynccontextmanager
-async def serve_operations(address: str, readiness: Readiness, registry: CollectorRegistry) -> AsyncIterator[None]:
+async def serve_operations(
+    address: str, readiness: Readiness, registry: CollectorRegistry, leads: Leads | None = None
+) -> AsyncIterator[None]:
     """Serve the operations listener while the block runs.
+
+    Parameters
+    ----------
+    leads
+        Of a service with replicas: /leader answers 200 while it returns True, and 503 else; /readyz names the role.
 
     Raises
     ------
     ConfigurationError
         The address is taken or cannot be used.
     """
-    async with serve_http(address, _Operations(readiness, registry), grace_s=_GRACE_S):
+    async with serve_http(address, _Operations(readiness, registry, leads), grace_s=_GRACE_S):
         yield
 
 
 class _Operations:
     """The ASGI application."""
 
-    def __init__(self, readiness: Readiness, registry: CollectorRegistry) -> None:
+    def __init__(self, readiness: Readiness, registry: CollectorRegistry, leads: Leads | None = None) -> None:
         self._readiness = readiness
         self._registry = registry
+        self._leads = leads
 
     async def __call__(
         self, scope: Mapping[str, Any], _receive: object, send: Callable[[dict[str, Any]], Awaitable[None]]
@@ -66,13 +77,23 @@ class _Operations:
         if path == "/healthz":
             return _json(200, {"healthy": True})
         if path == "/readyz":
-            waiting_for = await self._readiness()
-            return (
-                _json(503, {"ready": False, "waiting_for": waiting_for}) if waiting_for else _json(200, {"ready": True})
-            )
+            return self._ready(await self._readiness())
+        if path == "/leader" and self._leads is not None:
+            return _json(200 if self._leads() else 503, self._role())
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
         return _json(404, {"error": "there are /healthz, /readyz and /metrics"})
+
+    def _ready(self, waiting_for: dict[str, str]) -> _Answer:
+        if waiting_for:
+            return _json(503, {"ready": False, "waiting_for": waiting_for, **self._role()})
+        return _json(200, {"ready": True, **self._role()})
+
+    def _role(self) -> dict[str, str]:
+        """Return whether this replica leads; of a service that has no replicas, nothing."""
+        if self._leads is None:
+            return {}
+        return {"role": "leader" if self._leads() else "standby"}
 
 
 def _json(status: int, body: Mapping[str, object]) -> _Answer:

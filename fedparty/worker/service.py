@@ -25,6 +25,7 @@ from fedparty.federation.names import member_from, run_from
 from fedparty.jobs import machine
 from fedparty.rpc import catalogue, operations
 from fedparty.rpc.channels import bearer_of
+from fedparty.rpc.epochs import HighestEpoch
 from fedparty.rpc.logging import bind
 from fedparty.rpc.server import Context, server_stream, start_server, unary
 from fedparty.rpc.server import service as service_handlers
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 SERVICE = "fedparty.v1.local.Worker"
 SCOPE = "worker"
 
+_EPOCH = "leader-epoch"
+"""The file with the highest epoch seen, beside the jobs."""
 _OUTPUT_CHUNK_BYTES = 1 << 18
 
 
@@ -58,16 +61,24 @@ class WorkerService:
         The tasks.
     verifier
         Checks the callers' tokens.
+    epoch
+        Refuses a flow that leads no more.
     changes
         Tells when logs grow.
     """
 
     def __init__(
-        self, settings: WorkerSettings, launcher: Launcher, verifier: TokenVerifier, changes: FileChanges
+        self,
+        settings: WorkerSettings,
+        launcher: Launcher,
+        verifier: TokenVerifier,
+        epoch: HighestEpoch,
+        changes: FileChanges,
     ) -> None:
         self._settings = settings
         self._launcher = launcher
         self._verifier = verifier
+        self._epoch = epoch
         self._changes = changes
         self._signer = party_of_uri(settings.federation, settings.signer)
         self._jobs = settings.jobs.absolute()
@@ -179,7 +190,8 @@ class WorkerService:
                     yield chunk
 
     def _authorize(self, context: Context) -> None:
-        self._verifier.service(bearer_of(context), issuer=self._signer, scope=SCOPE)
+        claims = self._verifier.service(bearer_of(context), issuer=self._signer, scope=SCOPE)
+        self._epoch.admit(claims.epoch)
 
     def _ended(self, request: local_pb2.ListOutputsRequest | local_pb2.ReadOutputRequest) -> Path:
         """Return the folder of a role that has ended."""
@@ -254,7 +266,7 @@ async def _serving(settings: WorkerSettings, launcher: Launcher) -> AsyncIterato
     verifier = TokenVerifier(settings.ca_certificate, settings.revocations, settings.federation)
     changes = FileChanges()
     try:
-        service = WorkerService(settings, launcher, verifier, changes)
+        service = WorkerService(settings, launcher, verifier, HighestEpoch(settings.jobs.with_name(_EPOCH)), changes)
         methods = {
             "Start": unary(local_pb2.LaunchRequest, service.start),
             "Describe": unary(local_pb2.DescribeRequest, service.describe),

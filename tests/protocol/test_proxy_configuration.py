@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from envoy_validation import fold, validate_envoy
 from proxy_certificates import CertificateMaker
 from proxy_party import ARGUMENTS, ProxyHome, peer_of
 
+from fedparty.generate.addresses import replicas
 from fedparty.generate.render import TEMPLATES
 
 MAKER = CertificateMaker()
@@ -21,16 +23,20 @@ ON_NETWORK = {
     "egress": "0.0.0.0:9390",
     "envoy_admin": "unix:run/envoy-admin.sock",
     "federation_peer": "federation:9395",
-    "flow_peer": "flow:9360",
-    "flow_rest": "flow:9380",
 }
+FLOW_ON_NETWORK = {"peer": "flow:9360", "rest": "flow:9380"}
+TWO_FLOWS = [asdict(replica) for replica in replicas(2)]
 THROUGH_EXCHANGE = {"exchange": {"address": "exchange.example", "port": 9371, "is_neighbour": False}, "peers": []}
 NAMED = peer_of("lab", "1", 1) | {"address": "a.example"}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "direct": ("10000", {}),
     "not published": ("10000", {"party": {"rest_port": None}}),
     "through an exchange": ("10000", THROUGH_EXCHANGE),
-    "on a network": ("10000", {"sockets": ON_NETWORK, "party": {"proxy_bind": "::", "rest_bind": "0.0.0.0"}}),
+    "on a network": (
+        "10000",
+        {"sockets": ON_NETWORK, "replicas": [FLOW_ON_NETWORK], "party": {"proxy_bind": "::", "rest_bind": "0.0.0.0"}},
+    ),
+    "two flows": ("10000", {"replicas": TWO_FLOWS}),
     "names and IPv6": (
         "10000",
         {"peers": [NAMED, peer_of("lab", "2", 2) | {"address": "2001:db8::2"}]},

@@ -37,8 +37,9 @@ ARGUMENTS = (
 
 SOCKETS = {
     name: f"unix:run/{name.replace('_', '-')}.sock"
-    for name in ("egress", "envoy_admin", "federation_peer", "flow_peer", "flow_rest")
+    for name in ("egress", "envoy_admin", "federation_peer", "flow_peer", "flow_rest", "leader_peer", "leader_rest")
 }
+ONLY_FLOW = {"peer": SOCKETS["flow_peer"], "rest": SOCKETS["flow_rest"]}
 RENDERER = Renderer()
 DELIVER = "/fedparty.v1.peer.Mailbox/Deliver"
 PING = "/fedparty.v1.peer.Coordination/Ping"
@@ -235,6 +236,7 @@ class ProxyHome:
             "exchange": own if self.party == "exchange" else None,
             "peers": [self.as_peer],
             "sockets": SOCKETS,
+            "replicas": [ONLY_FLOW],
             "proxy_secret": self.secret,
             "tls_key_file": "bundle/proxy/tls.key",
             "tls_certificate_pem": self.leaf.certificate.decode(),

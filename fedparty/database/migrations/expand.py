@@ -26,10 +26,10 @@ def create_table(name: str, *columns: sa.Column[Any]) -> None:
     op.create_table(name, *columns, mysql_engine="InnoDB", mysql_charset="utf8mb4", mysql_collate=_collation())
 
 
-def create_index(name: str, table: str, columns: list[str]) -> None:
-    """Create an index."""
+def create_index(name: str, table: str, columns: list[str], *, unique: bool = False) -> None:
+    """Create an index; a unique one is for a column that is new, too."""
     if not (_is_done(table) and name in {index["name"] for index in _inspector().get_indexes(table)}):
-        op.create_index(name, table, columns)
+        op.create_index(name, table, columns, unique=unique)
 
 
 def add_column(table: str, column: sa.Column[Any]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fedparty import __version__
 from fedparty.deploy import audit, commands, install, processes, supervision
-from fedparty.deploy.bundle import PROXY, TOGETHER, Bundle, listeners, read_bundle
+from fedparty.deploy.bundle import FLOW, PROXY, TOGETHER, Bundle, flows_of, listeners, read_bundle, standby_first
 from fedparty.deploy.commands import Command
 from fedparty.deploy.health import HEALTHY, Reading
 from fedparty.deploy.home import Home
@@ -29,6 +29,7 @@ _SUPERVISOR = "supervisord.conf"
 _LOG_LINES = 15
 _COMMAND_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 8.0
+_READY_TIMEOUT_S = 30.0
 _WAKE_S = 0.15
 
 
@@ -99,7 +100,7 @@ class ProcessEngine:
         difference = await install.difference_from(self.transport, bundle, self.home)
         lines = [f"{difference}: {bundle.folder} -> {self.home.bundle}"]
         lines += [f"  {path}" for path in difference.static + difference.live + difference.gone]
-        return (*lines, *(str(self._command(argv)) for argv in self._start_commands(bundle)))
+        return (*lines, *(str(self._command(argv)) for argv in await self._start_commands(bundle)))
 
     async def install(self, tell: Callable[[str], None]) -> str:
         """See `Engine.install`."""
@@ -122,7 +123,7 @@ class ProcessEngine:
     async def start(self) -> str:
         """See `Engine.start`."""
         bundle = self._bundle()
-        to_run = self._start_commands(bundle)
+        to_run = await self._start_commands(bundle)
         if not to_run:
             return "runs already, nothing restarted"
         if not self._is_supervised():
@@ -239,9 +240,9 @@ class ProcessEngine:
     def _digests(self, bundle: Bundle) -> dict[str, str]:
         return bundle.digests(f"{__version__} {self._programs.python} {self._programs.envoy}")
 
-    def _start_commands(self, bundle: Bundle) -> list[tuple[str, ...]]:
+    async def _start_commands(self, bundle: Bundle) -> list[tuple[str, ...]]:
         """Return what must be run so that every program runs with what it reads now."""
-        migration = [commands.migrate()] if "flow" in bundle.services else []
+        migration = [commands.migrate()] if bundle.flows else []
         running = supervision.processes(self.home.supervisor_socket)
         if running is None:
             return [*migration, commands.start_supervisor()]
@@ -250,9 +251,23 @@ class ProcessEngine:
             return [commands.shut_down(), *migration, commands.start_supervisor()]
         ended = {process.name for process in running if process.state not in ("RUNNING", "STARTING")}
         stale = [name for name in bundle.programs if name in ended or wanted[name] != known.get(name)]
+        there = flows_of(process.name for process in running)
+        if there and bundle.flows and len(there) != len(bundle.flows):
+            return _other_number_of_flows(stale, migration, is_more=len(bundle.flows) > len(there))
         if not stale:
             return []
-        return [*(migration if {"flow", TOGETHER} & set(stale) else []), commands.restart(stale)]
+        flows = standby_first(flows_of(stale), await self._roles() if len(flows_of(stale)) > 1 else {})
+        others = [name for name in stale if name not in flows]
+        return [
+            *(migration if {*bundle.flows, TOGETHER} & set(stale) else []),
+            *([commands.restart([*others, *flows])] if len(flows) < 2 else _one_by_one(others, flows)),
+        ]
+
+    async def _roles(self) -> dict[str, str]:
+        """Return what each service that answers says of its role."""
+        done = await self.transport.run(self._command(commands.health()), timeout_s=_COMMAND_TIMEOUT_S)
+        readings = map(Reading.from_json, done.output.splitlines())
+        return {reading.service: reading.role for reading in readings if reading.role}
 
     def _started(self) -> dict[str, str]:
         try:
@@ -291,7 +306,7 @@ class ProcessEngine:
         bundle = self._deployed()
         if service == PROXY:
             return f"{bundle.address}:{bundle.proxy_port}"
-        if service == "flow" and bundle.rest_url:
+        if service == FLOW and bundle.rest_url:
             return bundle.rest_url
         return "inside only"
 
@@ -305,8 +320,31 @@ class ProcessEngine:
         return state.with_log("\n".join(content.decode("utf-8", "replace").splitlines()[-_LOG_LINES:]))
 
 
+def _other_number_of_flows(
+    stale: Sequence[str], migration: Sequence[tuple[str, ...]], *, is_more: bool
+) -> list[tuple[str, ...]]:
+    """Return the steps between one job server and two: one that is alone holds no lease, so none runs beside it."""
+    changed = [name for name in stale if not name.startswith(f"{FLOW}-")]
+    restart = [commands.restart(changed)] if changed else []
+    steps = [*restart, commands.update_supervisor()] if is_more else [commands.update_supervisor(), *restart]
+    return [*migration, *steps]
+
+
+def _one_by_one(others: Sequence[str], flows: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the steps that start job servers anew, each when the one before is ready to lead."""
+    steps = [commands.restart(others)] if others else []
+    for flow in flows:
+        steps += [commands.restart([flow]), commands.health(timeout_s=_READY_TIMEOUT_S, service=flow)]
+    return steps[:-1]  # the last one is waited for with all the others
+
+
 def _describe_start(to_run: Sequence[tuple[str, ...]]) -> str:
-    last = to_run[-1]
-    if last == commands.start_supervisor():
+    if commands.start_supervisor() in to_run:
         return "services started"
-    return f"restarted {', '.join(name.partition(':')[2] for name in last if ':' in name)}"
+    restarted = [name.removeprefix(f"{commands.GROUP}:") for argv in to_run for name in _restarted_by(argv)]
+    other_number = ["another number of job servers"] if commands.update_supervisor() in to_run else []
+    return f"restarted {', '.join([*restarted, *other_number])}"
+
+
+def _restarted_by(argv: Sequence[str]) -> Sequence[str]:
+    return argv[argv.index(commands.RESTART) + 1 :] if commands.RESTART in argv else ()

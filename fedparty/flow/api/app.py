@@ -52,4 +52,6 @@ def create_app(backend: Backend, token_place: str) -> ASGIApp:
         """Answer that the service runs."""
         return {"healthy": True}
 
-    return Gate(app, backend.party, backend.people, backend.audit, backend.store.job, token_place, MAX_BYTES)
+    return Gate(
+        app, backend.party, backend.people, backend.audit, backend.store.job, token_place, MAX_BYTES, backend.term
+    )

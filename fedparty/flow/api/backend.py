@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedparty.flow.admission import Admission
 from fedparty.flow.audit import Audit
+from fedparty.flow.leadership import Term
 from fedparty.flow.logs import Logs
 from fedparty.flow.peers import Peers
 from fedparty.flow.people import People
@@ -40,3 +41,4 @@ class Backend:
     admission: Admission
     audit: Audit
     ca_certificate: Path
+    term: Term

@@ -19,6 +19,7 @@ from fedparty.errors import FedpartyError
 from fedparty.flow.api.access import Need, need_of
 from fedparty.flow.api.errors import answer, code_of, status_of
 from fedparty.flow.audit import REFUSED, Audit, Entry
+from fedparty.flow.leadership.term import Term
 from fedparty.flow.people import People, Principal, UserRole
 from fedparty.flow.records import Job
 from fedparty.rpc import catalogue
@@ -50,6 +51,8 @@ class Gate:
         Where a person finds the built-in admin's token.
     limit_bytes
         Size of a request's body.
+    term
+        In which the flow may act.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class Gate:
         find_job: Callable[[JobId], Awaitable[Job | None]],
         token_place: str,
         limit_bytes: int,
+        term: Term,
     ) -> None:
+        self._term = term
         self._app = app
         self._party = party
         self._people = people
@@ -75,6 +80,7 @@ class Gate:
         """Let a request pass, or answer it."""
         if scope["type"] == "http" and self._is_guarded(scope["path"]):
             try:
+                self._term.check()
                 scope[_PRINCIPAL] = await self._admit(scope)
             except FedpartyError as exc:
                 refusal = answer(status_of(exc), exc.message, exc.hint, code_of(exc))

@@ -29,6 +29,8 @@ MAX_WAIT_S = 60.0
 """How long a request waits for a job to change."""
 
 _CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": ErrorView}}
+_KEY = r"^[\x21-\x7e]{1,64}$"
+"""What an idempotency key may be: visible ASCII."""
 _MATCH = "^[0-9A-Z-]{0,40}$"
 
 _UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": ErrorView}}
@@ -44,10 +46,17 @@ def router(backend: Backend) -> APIRouter:
         by: Asking,
         request: Request,
         x_fedparty_signature: Annotated[str, Header(max_length=4096)] = "",
+        idempotency_key: Annotated[str | None, Header(pattern=_KEY)] = None,
     ) -> JobView:
-        """Submit a job in this party's name; `X-Fedparty-Signature` is the user's signature of the body."""
+        """Submit a job in this party's name; `X-Fedparty-Signature` is the user's signature of the body.
+
+        With an `Idempotency-Key` the request may be repeated: the same key of the same user is answered with the same
+        job, as long as that is kept; with another body it is refused.
+        """
         text = (await request.body()).decode() if x_fedparty_signature else ""
-        return view_of(await backend.scheduler.submit(description, Asked(by, x_fedparty_signature, text)), ())
+        asked = Asked(by, x_fedparty_signature, text, idempotency_key or "")
+        job = await backend.scheduler.submit(description, asked)
+        return view_of(job, await backend.store.role_runs(job.id) if job.started_at else ())
 
     @routes.get("", responses=_UNKNOWN)
     async def list_jobs(

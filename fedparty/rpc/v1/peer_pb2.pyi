@@ -173,6 +173,7 @@ class PrepareRequest(_message.Message):
     PROTOCOL_FIELD_NUMBER: _builtins.int
     REMAINING_S_FIELD_NUMBER: _builtins.int
     VOUCHER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     description: _builtins.str
     """The job description, JSON as in REST's POST /v1/jobs."""
     protocol: _builtins.str
@@ -181,6 +182,8 @@ class PrepareRequest(_message.Message):
     """Seconds from now by which the job must have ended: a span, for clocks differ between parties."""
     voucher: _builtins.str
     """Who submitted the job: signed by the initiator, and by the user where they have a key; see fedparty.crypto.submissions."""
+    epoch: _builtins.int
+    """Of a flow with replicas: the epoch in which its leader asks. A lower one than was seen of the same party is refused. 0: no replicas."""
     @_builtins.property
     def run(self) -> Global___RunId: ...
     def __init__(
@@ -191,10 +194,11 @@ class PrepareRequest(_message.Message):
         protocol: _builtins.str = ...,
         remaining_s: _builtins.float = ...,
         voucher: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "protocol", b"protocol", "remaining_s", b"remaining_s", "run", b"run", "voucher", b"voucher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "epoch", b"epoch", "protocol", b"protocol", "remaining_s", b"remaining_s", "run", b"run", "voucher", b"voucher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -248,16 +252,20 @@ class StartRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """As in PrepareRequest."""
     @_builtins.property
     def run(self) -> Global___RunId: ...
     def __init__(
         self,
         *,
         run: Global___RunId | None = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -283,16 +291,20 @@ class SuperviseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """As in PrepareRequest."""
     @_builtins.property
     def run(self) -> Global___RunId: ...
     def __init__(
         self,
         *,
         run: Global___RunId | None = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -346,11 +358,14 @@ class StopRequest(_message.Message):
     IS_FINAL_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     is_final: _builtins.bool
     """true: the job is over with `state`; false: only this attempt is."""
     state: _builtins.str
     """success, failed, canceled or timeout."""
     reason: _builtins.str
+    epoch: _builtins.int
+    """As in PrepareRequest."""
     @_builtins.property
     def run(self) -> Global___RunId: ...
     def __init__(
@@ -360,10 +375,11 @@ class StopRequest(_message.Message):
         is_final: _builtins.bool = ...,
         state: _builtins.str = ...,
         reason: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_final", b"is_final", "reason", b"reason", "run", b"run", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_final", b"is_final", "reason", b"reason", "run", b"run", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,6 +409,7 @@ class ShowRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
     POSITIONS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     kind: _builtins.str
     """"logs" or "metrics" """
@@ -400,6 +417,8 @@ class ShowRequest(_message.Message):
     """Only this role's; empty: of every role that the party plays"""
     follow: _builtins.bool
     """true: go on until the job has ended"""
+    epoch: _builtins.int
+    """See PrepareRequest."""
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPosition]:
         """From where on logs are read; others from their beginning"""
@@ -412,10 +431,11 @@ class ShowRequest(_message.Message):
         role: _builtins.str = ...,
         follow: _builtins.bool = ...,
         positions: _abc.Iterable[Global___LogPosition] | None = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "job", b"job", "kind", b"kind", "positions", b"positions", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "follow", b"follow", "job", b"job", "kind", b"kind", "positions", b"positions", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,6 +103,19 @@ def test_a_service_token_says_what_its_signer_said(guest: Any) -> None:
     assert found == ServiceClaims(GUEST, "worker", found.expires_at)
 
 
+def test_a_service_token_says_in_which_epoch_its_signer_leads(guest: Any) -> None:
+    signer = TokenSigner(guest.key_file, guest.certificate, "demo", GUEST, epoch=1_700_000_000)
+    found = guest.verifier().service(signer.service("worker"), issuer=GUEST, scope="worker")
+    assert found == ServiceClaims(GUEST, "worker", found.expires_at, 1_700_000_000)
+
+
+@pytest.mark.parametrize("epoch", [-1, "7", 1.5, True, None])
+def test_what_is_no_epoch_is_refused(guest: Any, epoch: Any) -> None:
+    token = forge(guest, {**claims(aud="service", scope="worker"), "epoch": epoch})
+    verify = lambda: guest.verifier().service(token, issuer=GUEST, scope="worker")  # noqa: E731
+    assert refusal(verify) == f"service token refused: {epoch!r} is not an epoch"
+
+
 def test_a_service_token_is_handed_out_again_until_half_its_life_is_over(guest: Any) -> None:
     signer = guest.signer()
     assert signer.service("mailbox") == signer.service("mailbox")

@@ -353,3 +353,36 @@ def test_what_is_not_understood_shows_the_usage(bench: Callable[..., Bench], wor
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ./fedparty-bundle COMMAND\n")
     assert party.asked() == []
+
+
+def test_two_job_servers_are_made_anew_one_after_the_other(bench: Callable[..., Bench]) -> None:
+    party = bench("10000", "flow_replicas=2\n")
+    party.answer("ps", "c0ffee\n")  # both are there
+    party.answer("folder", f"{party.folder}\n")
+    done = party.run("up", "--fingerprint", party.fingerprint)
+    assert (done.stderr, done.returncode) == ("", 0)
+    asked = party.asked()
+    start = asked.index("compose up --detach --no-build flow-2")
+    assert asked[start : start + 5] == [
+        "compose up --detach --no-build flow-2",
+        "exec confs-10000_flow_2 healthy --wait 120",
+        "compose up --detach --no-build flow",
+        "exec confs-10000_flow_1 healthy --wait 120",
+        "compose up --detach --no-build --remove-orphans",
+    ]
+    assert "exec confs-10000_flow_2 healthy --wait 120" in asked[start + 5 :]
+
+
+def test_a_job_server_that_was_one_of_two_starts_when_both_have_ended(bench: Callable[..., Bench]) -> None:
+    party = bench()
+    party.answer("ps", "c0ffee\n")
+    party.answer("folder", f"{party.folder}\n")
+    assert party.run("up", "--fingerprint", party.fingerprint).returncode == 0
+    asked = party.asked()
+    start = asked.index("stop confs-10000_flow_1 confs-10000_flow_2")
+    assert asked[start : start + 4] == [
+        "stop confs-10000_flow_1 confs-10000_flow_2",
+        "rm confs-10000_flow_2",
+        "compose up --detach --no-build proxy",
+        "compose up --detach --no-build --remove-orphans",
+    ]

@@ -66,6 +66,7 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
         (TWO,),
         (HERE, "exchange_ip=127.0.0.1\n"),
         (TWO, "exchange_ip=::2\nregistry=r.example.org:5000/team\n", "cores=0.5\nworker_memory=1GiB\nrest_bind=::1\n"),
+        (TWO, "flow_replicas=2\n", f"[9999]\n{EXTERNAL}"),
         (TWO, "extra_hosts=(b:10.0.0.2 c:fd00::1)\ndata_dir='/data/it is $HOME'\n", f"[9999]\n{EXTERNAL}rest_port=0\n"),
     ],
 )
@@ -392,3 +393,13 @@ def test_five_hundred_parties_are_quick(read: Read, outputs: Path) -> None:
     report = run(federation, outputs, renderer=RENDERER)
     assert process_time() - start < 20  # of the processor; 10 s are the aim on an idle machine (make bench)
     assert {change.state for change in report.changes} == {State.NEW}
+
+
+def test_two_job_servers_share_a_volume_and_differ_in_what_they_read(generate: Callable[..., Path]) -> None:
+    services = composed(generate(TWO, "flow_replicas=2\n") / "confs-10000")["services"]
+    first, second = services["flow"], services["flow-2"]
+    assert (first["container_name"], second["container_name"]) == ("confs-10000_flow_1", "confs-10000_flow_2")
+    assert second["command"] == ["fedparty", "serve", "flow-2"]
+    assert mounts(second).items() - mounts(first).items() == {("/fedparty/bundle/flow-2", "./flow-2")}
+    assert not mounts(first).items() - mounts(second).items()
+    assert "flow-2" not in composed(generate(TWO, "flow_replicas=2\n") / "confs-10000")["volumes"]

@@ -467,3 +467,18 @@ def unpacked(archive: Path) -> Iterator[bytes]:
 def request_of(key: ec.EllipticCurvePrivateKey) -> bytes:
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_several_job_servers_need_a_database_that_they_can_share(federation_of: Make, outputs: Path) -> None:
+    with pytest.raises(ConfigurationError, match="flow_replicas=2 of 10000 needs a database server") as caught:
+        generate(federation_of(1, "flow_replicas=2\n"), outputs)
+    assert "Write mysql_ip, mysql_user and mysql_password of a MariaDB or MySQL" in caught.value.hint
+    assert not outputs.exists()
+    generate(federation_of(1, "flow_replicas=2\nmysql_ip=10.0.0.8\nmysql_user=f\nmysql_password='x y'\n"), outputs)
+    generate(federation_of(1, "flow_replicas=2\ntag=1.0\n"), outputs, engine="docker")
+
+
+def test_several_job_servers_are_not_one_process(federation_of: Make, outputs: Path) -> None:
+    shared = "mysql_ip=10.0.0.8\nmysql_user=f\nmysql_password='x y'\nservice_layout=together\n"
+    with pytest.raises(ConfigurationError, match="needs service_layout=separate"):
+        generate(federation_of(1, "flow_replicas=2\n", shared), outputs)

@@ -26,6 +26,7 @@ TRUST = Trust("SHA256:AAAA-BBBB", b"the CA's certificate\n", b"the revocation li
 EXCHANGE_IDENTITY = Identity(b"certificate of the exchange\n", b"tls key of the exchange\n")
 TWO = "engine=process\nparty_list=(10000 9999)\nparty_ip_list=(10.0.0.1 10.0.0.2)\n"
 DOCKER = TWO.replace("process", "docker") + "tag=1.0\n"
+SHARED_DATABASE = "flow_replicas=2\n[10000]\nmysql_ip=10.0.0.8\nmysql_user=f\nmysql_password='x y'\n"
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "federation": FederationSettings,
     "flow": FlowSettings,
@@ -43,6 +44,8 @@ GOLDEN_WAYS = {
     "exchange": (TWO, "exchange_ip=10.0.0.3\n"),
     "docker-direct": (DOCKER,),
     "docker-exchange": (DOCKER, "exchange_ip=10.0.0.3\n"),
+    "two-flows": (TWO, SHARED_DATABASE),
+    "docker-two-flows": (DOCKER, "flow_replicas=2\n"),
 }
 
 
@@ -103,7 +106,7 @@ def test_an_unknown_engine_is_refused() -> None:
 
 
 def test_every_template_makes_a_file_of_a_bundle(read: Read) -> None:
-    federation = read(TWO, "exchange_ip=10.0.0.3\n")
+    federation = read(TWO, "exchange_ip=10.0.0.3\n", "flow_replicas=2\n")
     bundles = (*planned(federation), *planned(with_engine(federation, "docker")))
     used = {file.template for bundle in bundles for file in bundle.files if file.template}
     assert used == {
@@ -113,10 +116,10 @@ def test_every_template_makes_a_file_of_a_bundle(read: Read) -> None:
 
 @pytest.mark.parametrize("engine", ["process", "docker"])
 def test_templates_mirror_the_bundle(read: Read, engine: str) -> None:
-    for bundle in planned(with_engine(read(TWO, "exchange_ip=10.0.0.3\n"), engine)):
+    for bundle in planned(with_engine(read(TWO, "exchange_ip=10.0.0.3\n", "flow_replicas=2\n"), engine)):
         for file in bundle.files:
             if file.template:
-                assert file.template.removeprefix("exchange/") == f"{file.path}.j2"
+                assert file.template.removeprefix("exchange/") == f"{file.path.replace('flow-2/', 'flow/')}.j2"
 
 
 def test_no_json_file_has_a_key_twice(read: Read, renderer: Renderer) -> None:
@@ -225,6 +228,42 @@ def test_an_external_database_is_reached_with_its_password_from_a_file(
     assert files["flow/database-ca.crt"] == b"the database's CA"
     assert "mysql" not in bundle.variables["services"]
     assert not [path for path, content in files.items() if b"x y" in content and not path.startswith("secrets/")]
+
+
+def test_two_job_servers_have_listeners_of_their_own_and_share_all_else(read: Read, renderer: Renderer) -> None:
+    files = files_of(planned(read(TWO, SHARED_DATABASE))[0], renderer)
+    first, second = (json.loads(files[f"{service}/settings.json"]) for service in ("flow", "flow-2"))
+    assert {name for name in first if first[name] != second[name]} == {"replica", "rest", "peer", "operations"}
+    assert (first["replica"], second["replica"], second["replicas"]) == (1, 2, 2)
+    assert second["rest"] == "unix:run/flow-2-rest.sock"
+    static = json.loads(files["proxy/bootstrap.json"])["static_resources"]
+    assert {each["name"]: each["address"]["pipe"]["path"] for each in static["listeners"]} == {
+        "own_rest": "run/flow-rest.sock",
+        "leader_rest": "run/leader-rest.sock",
+        "leader_peer": "run/leader-peer.sock",
+    }
+    ends = {each["name"]: each["load_assignment"]["endpoints"][0]["lb_endpoints"] for each in static["clusters"]}
+    assert [each["endpoint"]["address"]["pipe"]["path"] for each in ends["leader_rest"]] == [
+        "run/flow-1-rest.sock", "run/flow-2-rest.sock",
+    ]  # fmt: skip
+    assert [each["endpoint"]["health_check_config"]["address"]["pipe"]["path"] for each in ends["leader_peer"]] == [
+        "run/flow-1-operations.sock", "run/flow-2-operations.sock",
+    ]  # fmt: skip
+
+
+def test_one_job_server_is_not_asked_who_leads(read: Read, renderer: Renderer) -> None:
+    static = json.loads(files_of(planned(read(TWO))[0], renderer)["proxy/bootstrap.json"])["static_resources"]
+    assert "listeners" not in static
+    assert not [each for each in static["clusters"] if "health_checks" in each]
+
+
+def test_another_number_of_job_servers_changes_nothing_for_the_other_services(read: Read, renderer: Renderer) -> None:
+    alone = files_of(planned(read(TWO, SHARED_DATABASE.replace("flow_replicas=2", "flow_replicas=1")))[0], renderer)
+    both = files_of(planned(read(TWO, SHARED_DATABASE))[0], renderer)
+    assert {path for path in both if both[path] != alone.get(path)} == {
+        "README.md", "bundle.json", "flow/settings.json", "flow-2/settings.json", "flow-2/supervisord.conf",
+        "proxy/bootstrap.json",
+    }  # fmt: skip
 
 
 def planned(

@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry, Counter
 from fedparty.rpc.operations import _Operations, new_registry
 
 
-async def answer(path: str, waiting_for: dict[str, str], *, method: str = "GET") -> tuple[int, str]:
+async def answer(
+    path: str, waiting_for: dict[str, str], *, method: str = "GET", leads: bool | None = None
+) -> tuple[int, str]:
     registry = CollectorRegistry()
     Counter("calls", "Calls", registry=registry).inc()
 
@@ -23,7 +25,8 @@ async def answer(path: str, waiting_for: dict[str, str], *, method: str = "GET")
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await _Operations(readiness, registry)({"method": method, "path": path}, None, send)
+    asked = None if leads is None else lambda: leads
+    await _Operations(readiness, registry, asked)({"method": method, "path": path}, None, send)
     return sent[0]["status"], sent[1]["body"].decode()
 
 
@@ -58,3 +61,17 @@ async def test_head_has_no_body() -> None:
 
 def test_two_services_of_one_process_have_registries_of_their_own() -> None:
     assert new_registry() is not new_registry()
+
+
+@pytest.mark.parametrize(("leads", "status", "role"), [(True, 200, "leader"), (False, 503, "standby")])
+async def test_leader(leads: bool, status: int, role: str) -> None:
+    assert await answer("/leader", {}, leads=leads) == (status, json.dumps({"role": role}))
+    assert json.loads((await answer("/readyz", {}, leads=leads))[1]) == {"ready": True, "role": role}
+    waiting = {"database": "does not answer"}
+    assert await answer("/leader", waiting, leads=leads) == (status, json.dumps({"role": role}))
+    ready, body = await answer("/readyz", waiting, leads=leads)
+    assert (ready, json.loads(body)) == (503, {"ready": False, "waiting_for": waiting, "role": role})
+
+
+async def test_a_service_without_replicas_has_no_leader() -> None:
+    assert (await answer("/leader", {}))[0] == 404
