@@ -569,6 +569,22 @@ async def test_after_a_restart_a_run_is_unknown_and_its_attempt_cannot_be_repeat
     assert report.error.endswith("an earlier launcher ran this attempt and died")
 
 
+@pytest.mark.parametrize("cores", [float("nan"), float("inf"), -1.0])
+async def test_cores_that_are_no_number_are_refused(client: Client, cores: float) -> None:
+    with pytest.raises(RpcError, match="is no number of cores") as told:
+        await client.launch(TaskRun(JOB, "no-number", 1), "waits", cores=cores)
+    assert told.value.code == "BAD_REQUEST"
+
+
+async def test_an_offset_beyond_every_file_is_refused(client: Client) -> None:
+    run = TaskRun(JOB, "beyond", 1)
+    await client.launch(run, "keeps")
+    assert (await client.outcome(run)).state == "success"
+    with pytest.raises(RpcError, match="is no offset in a file") as told:
+        await client.output(run, "notes.txt", 2**64 - 1)
+    assert told.value.code == "BAD_REQUEST"
+
+
 async def test_outputs_are_listed_and_read_once_the_task_has_ended(client: Client) -> None:
     run = TaskRun(JOB, "keeps", 1)
     await client.launch(run, "keeps")
