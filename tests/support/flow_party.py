@@ -26,6 +26,7 @@ import grpc.aio
 import httpx
 from cryptography import x509
 from flow_faults import Faults
+from wrong_clock import wrong_clock
 
 from fedparty.client import JobStatus, Session
 from fedparty.crypto.keys import generate_key, key_to_pem
@@ -405,14 +406,21 @@ class FlowParty:
         if self._process is not None:
             self.kill_flow()
 
-    async def start_flow_process(self) -> None:
-        """Start the flow as a process, as a supervisor does."""
-        settings = self.home / "bundle" / "flow" / "settings.json"
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(self.settings.model_dump_json())
-        command = [sys.executable, "-m", "fedparty", "serve", "flow", "--home", str(self.home)]
+    async def start_flow_process(self, *, clock_s: float = 0.0) -> None:
+        """Start the flow as a process, as a supervisor does; with `clock_s` the mailbox too, by a wrong clock."""
+        services: dict[str, Any] = {"flow": self.settings}
+        if clock_s:
+            await self.stop_mailbox()
+            services["federation"] = self._federation_settings()
+        for name, each in services.items():
+            settings = self.home / "bundle" / name / "settings.json"
+            settings.parent.mkdir(parents=True, exist_ok=True)
+            settings.write_text(each.model_dump_json())
+        command = [sys.executable, "-m", "fedparty", "serve", *services, "--home", str(self.home)]
         with (self.home / "flow.log").open("ab") as log:
             environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # the scripted components
+            if clock_s:
+                environment |= wrong_clock(self.home, clock_s)
             self._process = process = await asyncio.to_thread(
                 subprocess.Popen, command, stdout=log, stderr=log, env=environment
             )
