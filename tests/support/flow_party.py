@@ -88,6 +88,8 @@ class ScriptedWorker:
         self.files: dict[str, Any] = {}
         """What is in the files that can be bound, by path."""
         self.changed = asyncio.Condition()
+        self.followers = 0
+        """How many logs are being followed."""
         self.doubles: list[str] = []
         """What must not be: a second process of a role's attempt, or of another attempt while one lives."""
         self._server: Server | None = None
@@ -240,7 +242,12 @@ class ScriptedWorker:
         yield log[:half]
         yield log[half:]
         if request.follow:
-            await self.until_idle()
+            self.followers += 1
+            try:
+                async with self.changed:
+                    await self.changed.wait_for(lambda: not self.running)
+            finally:
+                self.followers -= 1
             yield b'{"message": "ended"}\n'
 
 
@@ -406,8 +413,16 @@ class FlowParty:
         if self._process is not None:
             self.kill_flow()
 
-    async def start_flow_process(self, *, clock_s: float = 0.0) -> None:
-        """Start the flow as a process, as a supervisor does; with `clock_s` the mailbox too, by a wrong clock."""
+    async def start_flow_process(self, *, clock_s: float = 0.0, files: int | None = None) -> None:
+        """Start the flow as a process, as a supervisor does.
+
+        Parameters
+        ----------
+        clock_s
+            How far its clock is wrong; the mailbox then runs in it, too.
+        files
+            How many it may open at first.
+        """
         services: dict[str, Any] = {"flow": self.settings}
         if clock_s:
             await self.stop_mailbox()
@@ -417,6 +432,8 @@ class FlowParty:
             settings.parent.mkdir(parents=True, exist_ok=True)
             settings.write_text(each.model_dump_json())
         command = [sys.executable, "-m", "fedparty", "serve", *services, "--home", str(self.home)]
+        if files is not None:
+            command = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", *command]
         with (self.home / "flow.log").open("ab") as log:
             environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # the scripted components
             if clock_s:
@@ -426,6 +443,12 @@ class FlowParty:
             )
         await self._until_answering(lambda: process.poll() is not None)
         assert process.poll() is None, (self.home / "flow.log").read_text()
+
+    @property
+    def flow_pid(self) -> int:
+        """The flow's process, where it is one."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill_flow(self) -> None:
         """kill -9."""
