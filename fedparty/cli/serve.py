@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 SERVICES = ("federation", "flow", "flow-2", "worker")
 """What can be served; ``flow-2`` is the flow's second replica."""
 _WORKER = "worker"
+_FILES = 65_536
+"""Open files at most: each person who follows a log is one, and systems often allow 1,024 unless asked for more."""
 
 
 @click.command()
@@ -39,6 +42,7 @@ def serve(services: Sequence[str], home: Path) -> NoReturn:
     fork_server = _start_fork_server() if _WORKER in services else None
     import uvloop
 
+    _allow_many_files()
     loaded = {name: _load_settings(name) for name in dict.fromkeys(services)}
     _introduce(loaded)
     try:
@@ -70,6 +74,14 @@ def _start_fork_server() -> ForkServer:
     from fedparty.worker import forkserver
 
     return forkserver.start()
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of open files; that of the tasks stays, for the fork server has begun before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _load_settings(service: str) -> ServiceSettings:

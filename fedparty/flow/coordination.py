@@ -17,7 +17,16 @@ from fedparty.flow.admission import Admission
 from fedparty.flow.background import until_read
 from fedparty.flow.leadership.peers import PeerEpochs
 from fedparty.flow.leadership.term import Term
-from fedparty.flow.messages import PROTOCOL, check_protocol, end_of, job_of, offsets_of, report_of, run_of
+from fedparty.flow.messages import (
+    PROTOCOL,
+    check_clock,
+    check_protocol,
+    end_of,
+    job_of,
+    offsets_of,
+    report_of,
+    run_of,
+)
 from fedparty.flow.records import Job
 from fedparty.flow.showing import Showing
 from fedparty.flow.site import Site
@@ -98,7 +107,7 @@ class Coordination:
         """Take this party's part in an attempt, or refuse it."""
         run = run_of(request.run)
         async with self._initiator(run.job, request.epoch, context) as caller:
-            check_protocol(request.protocol, f"party {caller}")
+            self._check(request, caller)
             with log_context(job=run.job, task=run.task):
                 await self._site.prepare(await self._admission.prepared(self._job(run, request)), run)
         return peer_pb2.PrepareReply(protocol=PROTOCOL)
@@ -107,7 +116,7 @@ class Coordination:
         """Keep an attempt's place in this party's line, and say whether it is its turn, now and at each change."""
         run = run_of(request.run)
         async with self._initiator(run.job, request.epoch, context) as caller:
-            check_protocol(request.protocol, f"party {caller}")
+            self._check(request, caller)
             job = await self._admission.prepared(self._job(run, request))
             async with aclosing(self._site.queue(job, run)) as words:
                 async for waits_for in words:
@@ -173,6 +182,11 @@ class Coordination:
                 raise catalogue.error(
                     "FLOW_DOWN", f"the flow of party {self._site.party}: {exc.message}", hint=exc.hint
                 ) from exc
+
+    def _check(self, request: peer_pb2.PrepareRequest, caller: PartyId) -> None:
+        """Make sure that the caller's words and times mean the same here."""
+        check_protocol(request.protocol, f"party {caller}")
+        check_clock(request.sent_at, f"party {caller}", self._site.party)
 
     def _job(self, run: TaskRun, request: peer_pb2.PrepareRequest) -> Job:
         """Return the job as it is recorded here if it is new."""

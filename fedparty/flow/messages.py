@@ -6,14 +6,16 @@ Owns the translation and the checks of what arrives. Does not own calls.
 from __future__ import annotations
 
 import re
+import time
 
+from fedparty.crypto.certificates import CLOCK_SKEW_S
 from fedparty.federation import names
 from fedparty.flow.records import Outcome, RoleRun
 from fedparty.flow.states import FINAL, State
 from fedparty.jobs.description import MAX_TASKS
 from fedparty.rpc import catalogue
 from fedparty.rpc.v1.peer_pb2 import RunId, ShowRequest, StopRequest, TaskReport
-from fedparty.types import JobId, TaskRun, parse_job_id
+from fedparty.types import JobId, PartyId, TaskRun, parse_job_id
 
 PROTOCOL = "1.0"
 """Version of this release's protocol, ``major.minor``: another major version is refused."""
@@ -74,6 +76,29 @@ def offsets_of(request: ShowRequest) -> dict[str, int]:
     if len(request.positions) > MAX_TASKS:
         raise catalogue.error("BAD_REQUEST", f"{len(request.positions)} positions are too many")
     return {position.log: position.offset_bytes for position in request.positions}
+
+
+def check_clock(sent_at: float, caller: str, party: PartyId) -> None:
+    """Make sure that a caller's clock is near this one's; a release that does not say its time is believed.
+
+    Parameters
+    ----------
+    sent_at
+        When the caller sent its message, by its own clock, seconds since the epoch; 0: not said.
+
+    Raises
+    ------
+    RpcError
+        CLOCKS_DIFFER: by more than tokens, vouchers and certificates bear.
+    """
+    skew_s = sent_at - time.time()
+    if not sent_at or abs(skew_s) < CLOCK_SKEW_S:
+        return
+    way = "ahead of" if skew_s > 0 else "behind"
+    raise catalogue.error(
+        "CLOCKS_DIFFER",
+        f"the clock of {caller} is {abs(skew_s):.0f} s {way} that of party {party}: {CLOCK_SKEW_S} s are borne",
+    )
 
 
 def report_of(role: RoleRun) -> TaskReport:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -85,7 +86,8 @@ class Peers:
         RpcError
             CORES_TAKEN: not now, at once. Else: refused, or not reached in time.
         """
-        reply = await self._repeat(to, run.job, "Prepare", self._prepare(job, run), peer_pb2.PrepareReply)
+        request = partial(self._prepare, job, run)
+        reply = await self._repeat(to, run.job, "Prepare", request, peer_pb2.PrepareReply)
         check_protocol(reply.protocol, f"party {to}")
 
     async def queue(self, to: PartyId, job: Job, run: TaskRun) -> AsyncGenerator[str]:
@@ -98,9 +100,8 @@ class Peers:
         RpcError
             Refused, or not reached for longer than the patience.
         """
-        request = self._prepare(job, run)
         try:
-            async with aclosing(self._reopening(to, run.job, lambda: self._words(to, run.job, request))) as words:
+            async with aclosing(self._reopening(to, run.job, lambda: self._words(to, job, run))) as words:
                 async for word in words:
                     yield word
         except RpcError as exc:
@@ -120,7 +121,7 @@ class Peers:
             Refused, or not reached in time.
         """
         request = peer_pb2.StartRequest(run=run_message_of(run), epoch=self._term.epoch)
-        await self._repeat(to, run.job, "Start", request, peer_pb2.StartReply)
+        await self._repeat(to, run.job, "Start", lambda: request, peer_pb2.StartReply)
 
     async def stop(self, to: PartyId, run: TaskRun) -> None:
         """Let a party end an attempt.
@@ -228,15 +229,17 @@ class Peers:
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
 
-    async def _repeat(self, to: PartyId, job: JobId, method: str, request: Message, reply: type[Reply]) -> Reply:
-        """Call until it is answered; cores that are taken are an answer."""
+    async def _repeat(
+        self, to: PartyId, job: JobId, method: str, request: Callable[[], Message], reply: type[Reply]
+    ) -> Reply:
+        """Call until it is answered; cores that are taken are an answer. Each call has a request of its own time."""
         deadline = time.monotonic() + self._patience_s
         known: RpcError | None = None
 
         async def attempt() -> Reply | RpcError:
             nonlocal known
             try:
-                return await self._once(to, job, method, request, reply, max(0.1, remaining_s(deadline)))
+                return await self._once(to, job, method, request(), reply, max(0.1, remaining_s(deadline)))
             except RpcError as exc:
                 if exc.code == "CORES_TAKEN":
                     return exc
@@ -258,6 +261,7 @@ class Peers:
             remaining_s=max(0.001, job.deadline_at - time.time()),
             voucher=job.voucher,
             epoch=self._term.epoch,
+            sent_at=time.time(),
         )
 
     def _met(self, to: PartyId, job: JobId | None, error: RpcError) -> None:
@@ -291,14 +295,14 @@ class Peers:
         except RpcError as exc:
             raise _named(exc, to, method) from exc
 
-    async def _words(self, to: PartyId, job: JobId, request: peer_pb2.PrepareRequest) -> AsyncGenerator[str]:
+    async def _words(self, to: PartyId, job: Job, run: TaskRun) -> AsyncGenerator[str]:
         self._term.check()
         answers = calls.read_stream(
             self._egress,
             f"{_SERVICE}/Queue",
-            request,
+            self._prepare(job, run),
             peer_pb2.QueueReport.FromString,
-            metadata=to_party(to, job),
+            metadata=to_party(to, job.id),
             unavailable=_DOWN,
         )
         try:

@@ -81,6 +81,11 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "PROTOCOL_MISMATCH": Entry(
             _S.FAILED_PRECONDITION, False, "Both parties must run the same major version: update the older one."
         ),
+        "CLOCKS_DIFFER": Entry(
+            _S.FAILED_PRECONDITION,
+            False,
+            "Set the clock that is wrong, on its machine: sudo timedatectl set-ntp true; deploy.py doctor names it.",
+        ),
         # Services of this party
         "PROXY_DOWN": Entry(_S.UNAVAILABLE, True, "Look at this party's proxy: deploy.py status."),
         "MAILBOX_DOWN": Entry(_S.UNAVAILABLE, True, "Look at this party's federation service: deploy.py status."),

@@ -48,6 +48,8 @@ SCOPE = "worker"
 _EPOCH = "leader-epoch"
 """The file with the highest epoch seen, beside the jobs."""
 _OUTPUT_CHUNK_BYTES = 1 << 18
+_MAX_OFFSET = 1 << 62
+"""No file is longer; `seek` takes less than the wire."""
 
 
 class WorkerService:
@@ -142,12 +144,13 @@ class WorkerService:
     ) -> AsyncIterator[Message | bytes]:
         """Stream one of these files as raw bytes."""
         self._authorize(context)
+        offset = _offset_of(request)
         try:
             file = await asyncio.to_thread(outputs.open_file, self._ended(request), request.name)
         except JobError as exc:
             raise catalogue.error("NOT_KNOWN", exc.message, hint=exc.hint) from exc
         with file:
-            file.seek(request.offset_bytes)
+            file.seek(offset)
             while chunk := await asyncio.to_thread(file.read, _OUTPUT_CHUNK_BYTES):
                 yield chunk
 
@@ -173,10 +176,10 @@ class WorkerService:
 
     async def _read(self, request: local_pb2.ReadLogRequest, name: str) -> AsyncIterator[bytes]:
         """Yield the bytes of a file that a task writes, or wrote before this launcher was started."""
-        run, member = run_from(request.run), member_from(request.member)
+        run, member, offset = run_from(request.run), member_from(request.member), _offset_of(request)
         try:
             async for data in self._launcher.read_log(
-                run, member, request.offset_bytes, follow=request.follow, changes=self._changes, name=name
+                run, member, offset, follow=request.follow, changes=self._changes, name=name
             ):
                 yield data
         except UnknownTaskError as exc:
@@ -185,7 +188,7 @@ class WorkerService:
             except FileNotFoundError:
                 raise catalogue.error("NOT_KNOWN", exc.message, hint=exc.hint) from exc
             with file:
-                file.seek(request.offset_bytes)
+                file.seek(offset)
                 while chunk := await asyncio.to_thread(file.read, _OUTPUT_CHUNK_BYTES):
                     yield chunk
 
@@ -207,6 +210,8 @@ class WorkerService:
             raise catalogue.error("BAD_REQUEST", f"{member} is not a role of party {self._settings.party}")
         if not 0 <= request.remaining_s < math.inf:
             raise catalogue.error("BAD_REQUEST", f"{request.remaining_s} s is no time limit")
+        if not 0 <= request.cores < math.inf:
+            raise catalogue.error("BAD_REQUEST", f"{request.cores} is no number of cores")
         return TaskSpec(
             run=run,
             member=member,
@@ -351,6 +356,12 @@ def _from_anywhere(address: str) -> str:
     """Return an address that is valid in every working directory; a link in it (a short path) is followed."""
     path = unix_path(address)
     return address if path is None else f"{UNIX_PREFIX}{Path(os.path.realpath(path.parent), path.name)}"
+
+
+def _offset_of(request: local_pb2.ReadLogRequest | local_pb2.ReadOutputRequest) -> int:
+    if request.offset_bytes > _MAX_OFFSET:
+        raise catalogue.error("BAD_REQUEST", f"{request.offset_bytes} is no offset in a file")
+    return request.offset_bytes
 
 
 def _job_of(request: local_pb2.ForgetRequest) -> JobId:

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc.aio
 import httpx
+import psutil
 import pytest
 import worker_components
 from worker_party import FEDERATION, JOB, WorkerParty
@@ -349,6 +350,23 @@ async def test_a_task_that_ignores_signals_is_ended_with_its_child(client: Clien
     assert (await client.outcome(run)).state == "canceled"
 
 
+async def test_everything_that_a_task_has_forked_ends_with_it(client: Client, run: TaskRun) -> None:
+    await client.launch(run, "forks", children=40)
+    pids = client.folder(run) / "pids"
+    await eventually(lambda: pids.exists() and len(pids.read_text().splitlines()) == 80)
+    await client.call("Stop", local_pb2.HaltRequest(run=wire(run)))
+    await eventually(lambda: not any(map(is_alive, map(int, pids.read_text().split()))))
+    assert (await client.outcome(run)).state == "canceled"
+
+
+@pytest.mark.matrix
+async def test_a_task_that_leaks_memory_ends_at_its_limit(client: Client, run: TaskRun) -> None:
+    await client.launch(run, "leaks", memory_bytes=400 << 20)
+    report = await client.outcome(run)
+    assert report.state == "failed"
+    assert report.error.startswith("leaks (guest:10000): it needs more memory than the 400 MiB that it may use")
+
+
 async def test_the_worker_says_what_its_machine_has(client: Client):
     reply = local_pb2.DescribeReply.FromString(
         await client.channel.unary_unary(f"{SERVICE}/Describe")(b"", metadata=bearer(client.token()), timeout=10)
@@ -392,6 +410,20 @@ async def test_gpus_that_are_not_there_are_named(client: Client, run: TaskRun):
         "lost",
         "looks (guest:10000): it asks for 1000 GPUs",
     )
+
+
+@pytest.mark.matrix
+async def test_a_gigabyte_of_print_and_of_log_is_no_burden(client: Client, run: TaskRun) -> None:
+    service = psutil.Process(client.party.pid)
+    services = [service, *service.children(recursive=True)]
+    before = sum(each.memory_info().rss for each in services)
+    second = TaskRun(run.job, run.task, 2)
+    await client.launch(run, "prints", mib=1024, remaining_s=100.0)
+    await client.launch(second, "chatters", mib=1024, remaining_s=100.0)
+    for each in (run, second):
+        assert (await client.outcome(each)).state == "success"
+        assert sum(path.stat().st_size for path in client.folder(each).iterdir()) < LOG_LIMIT_BYTES + (1 << 18)
+    assert sum(each.memory_info().rss for each in services) < before + (64 << 20)
 
 
 async def test_what_a_task_prints_ends_at_the_limit_with_a_line_that_says_so(client: Client, run: TaskRun):
@@ -567,6 +599,22 @@ async def test_after_a_restart_a_run_is_unknown_and_its_attempt_cannot_be_repeat
         report = await client.outcome(run)
     assert report.state == "lost"
     assert report.error.endswith("an earlier launcher ran this attempt and died")
+
+
+@pytest.mark.parametrize("cores", [float("nan"), float("inf"), -1.0])
+async def test_cores_that_are_no_number_are_refused(client: Client, cores: float) -> None:
+    with pytest.raises(RpcError, match="is no number of cores") as told:
+        await client.launch(TaskRun(JOB, "no-number", 1), "waits", cores=cores)
+    assert told.value.code == "BAD_REQUEST"
+
+
+async def test_an_offset_beyond_every_file_is_refused(client: Client) -> None:
+    run = TaskRun(JOB, "beyond", 1)
+    await client.launch(run, "keeps")
+    assert (await client.outcome(run)).state == "success"
+    with pytest.raises(RpcError, match="is no offset in a file") as told:
+        await client.output(run, "notes.txt", 2**64 - 1)
+    assert told.value.code == "BAD_REQUEST"
 
 
 async def test_outputs_are_listed_and_read_once_the_task_has_ended(client: Client) -> None:

@@ -26,6 +26,7 @@ import grpc.aio
 import httpx
 from cryptography import x509
 from flow_faults import Faults
+from wrong_clock import wrong_clock
 
 from fedparty.client import JobStatus, Session
 from fedparty.crypto.keys import generate_key, key_to_pem
@@ -90,6 +91,8 @@ class ScriptedWorker:
         self.read_bytes = 0
         """How much of logs was given away."""
         self.changed = asyncio.Condition()
+        self.followers = 0
+        """How many logs are being followed."""
         self.doubles: list[str] = []
         """What must not be: a second process of a role's attempt, or of another attempt while one lives."""
         self._server: Server | None = None
@@ -246,7 +249,12 @@ class ScriptedWorker:
             self.read_bytes += len(chunk)
             yield chunk
         if request.follow:
-            await self.until_idle()
+            self.followers += 1
+            try:
+                async with self.changed:
+                    await self.changed.wait_for(lambda: not self.running)
+            finally:
+                self.followers -= 1
             yield b'{"message": "ended"}\n'
 
 
@@ -412,19 +420,42 @@ class FlowParty:
         if self._process is not None:
             self.kill_flow()
 
-    async def start_flow_process(self) -> None:
-        """Start the flow as a process, as a supervisor does."""
-        settings = self.home / "bundle" / "flow" / "settings.json"
-        settings.parent.mkdir(parents=True, exist_ok=True)
-        settings.write_text(self.settings.model_dump_json())
-        command = [sys.executable, "-m", "fedparty", "serve", "flow", "--home", str(self.home)]
+    async def start_flow_process(self, *, clock_s: float = 0.0, files: int | None = None) -> None:
+        """Start the flow as a process, as a supervisor does.
+
+        Parameters
+        ----------
+        clock_s
+            How far its clock is wrong; the mailbox then runs in it, too.
+        files
+            How many it may open at first.
+        """
+        services: dict[str, Any] = {"flow": self.settings}
+        if clock_s:
+            await self.stop_mailbox()
+            services["federation"] = self._federation_settings()
+        for name, each in services.items():
+            settings = self.home / "bundle" / name / "settings.json"
+            settings.parent.mkdir(parents=True, exist_ok=True)
+            settings.write_text(each.model_dump_json())
+        command = [sys.executable, "-m", "fedparty", "serve", *services, "--home", str(self.home)]
+        if files is not None:
+            command = ["sh", "-c", f'ulimit -Sn {files}; exec "$@"', "sh", *command]
         with (self.home / "flow.log").open("ab") as log:
             environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}  # the scripted components
+            if clock_s:
+                environment |= wrong_clock(self.home, clock_s)
             self._process = process = await asyncio.to_thread(
                 subprocess.Popen, command, stdout=log, stderr=log, env=environment
             )
         await self._until_answering(lambda: process.poll() is not None)
         assert process.poll() is None, (self.home / "flow.log").read_text()
+
+    @property
+    def flow_pid(self) -> int:
+        """The flow's process, where it is one."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill_flow(self) -> None:
         """kill -9."""

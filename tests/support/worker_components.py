@@ -28,6 +28,8 @@ NAMES = {
     "chatters": "Chatters",
     "stubborn": "Stubborn",
     "disk_full": "DiskFull",
+    "leaks": "Leaks",
+    "forks": "Forks",
 }
 
 
@@ -177,6 +179,31 @@ class Stubborn:
             Path("pids").write_text(f"{os.getpid()} {child}")
             ctx.log.info("ready")
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+
+class Leaks:
+    """Keeps a little more memory each time, and never gives any back."""
+
+    def guest(self, ctx: Any) -> None:
+        kept = []
+        while True:
+            kept.append(bytearray(1 << 20))
+
+
+class Forks:
+    """Forks so many children, each of which forks one in a session of its own; all ignore SIGTERM."""
+
+    def guest(self, ctx: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for _ in range(ctx.parameters["children"]):
+            if not os.fork():
+                if not os.fork():
+                    os.setsid()
+                with Path("pids").open("a") as pids:
+                    pids.write(f"{os.getpid()}\n")
+                time.sleep(600)
+        ctx.log.info("ready")
         time.sleep(600)
 
 

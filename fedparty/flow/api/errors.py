@@ -81,9 +81,7 @@ async def _on_malformed(_request: Request, exc: Exception) -> JSONResponse:
     faults: Sequence[Any] = exc.errors() if isinstance(exc, RequestValidationError) else ()
     is_json = all(fault["type"] != "json_invalid" for fault in faults)
     text = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-    return answer(
-        422 if is_json else 400, text, "Correct what is named; /openapi.json shows what is expected.", "BAD_REQUEST"
-    )
+    return answer(422 if is_json else 400, text, "Correct what is named: see /openapi.json.", "BAD_REQUEST")
 
 
 async def _on_http(_request: Request, exc: Exception) -> JSONResponse:

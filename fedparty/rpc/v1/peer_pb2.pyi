@@ -174,6 +174,7 @@ class PrepareRequest(_message.Message):
     REMAINING_S_FIELD_NUMBER: _builtins.int
     VOUCHER_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    SENT_AT_FIELD_NUMBER: _builtins.int
     description: _builtins.str
     """The job description, JSON as in REST's POST /v1/jobs."""
     protocol: _builtins.str
@@ -184,6 +185,8 @@ class PrepareRequest(_message.Message):
     """Who submitted the job: signed by the initiator, and by the user where they have a key; see fedparty.crypto.submissions."""
     epoch: _builtins.int
     """Of a flow with replicas: the epoch in which its leader asks. A lower one than was seen of the same party is refused. 0: no replicas."""
+    sent_at: _builtins.float
+    """When this was sent, by the caller's clock, seconds since the epoch: one that is far from the receiver's is refused."""
     @_builtins.property
     def run(self) -> Global___RunId: ...
     def __init__(
@@ -195,10 +198,11 @@ class PrepareRequest(_message.Message):
         remaining_s: _builtins.float = ...,
         voucher: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        sent_at: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "epoch", b"epoch", "protocol", b"protocol", "remaining_s", b"remaining_s", "run", b"run", "voucher", b"voucher"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "epoch", b"epoch", "protocol", b"protocol", "remaining_s", b"remaining_s", "run", b"run", "sent_at", b"sent_at", "voucher", b"voucher"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
