@@ -25,6 +25,7 @@ from time import perf_counter
 
 import lab as laboratory
 import psutil
+from beside import note
 from figures import Figure, show
 from lab import MIB, PARTIES
 
@@ -46,13 +47,15 @@ def environment_with_component(folder: Path) -> Path:
     information = own / "benchmark_rounds-1.0.dist-info"
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: benchmark-rounds\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[fedparty.components]\nrounds = rounds:Rounds\n")
+    (information / "entry_points.txt").write_text(
+        "[fedparty.components]\nrounds = rounds:Rounds\nidles = rounds:Idles\n"
+    )
     return folder / "bin" / "python"
 
 
 def allow(outputs: Path) -> None:
     """Let both parties run the component, and wait until their flows say that the policy is in force."""
-    text = "version: 1\nrules:\n  - {name: benchmark, parties: all, components: [secure_sum, rounds]}\n"
+    text = "version: 1\nrules:\n  - {name: benchmark, parties: all, components: [secure_sum, rounds, idles]}\n"
     for party in PARTIES:
         home = outputs / "deployed" / f"confs-{party}"
         (home / "policy").mkdir(exist_ok=True)
@@ -115,11 +118,11 @@ def measure(outputs: Path) -> Iterator[Figure]:
         run_rounds(session, GUEST_AND_HOST, SMALL_BYTES, SMALL_ROUNDS)
         times, all_s = run_rounds(session, GUEST_AND_HOST, SMALL_BYTES, SMALL_ROUNDS)
         yield Figure("1 KB there and back inside a job, a round (mean of 50)", statistics.mean(times) * 1000, "ms", 10,
-                     note="FLARE 2.5 s (0.5 tuned), Flower 6.1 s")  # fmt: skip
+                     note=note("round_s"))  # fmt: skip
         yield Figure("  the job of these 50 rounds, submit → success", all_s, "s")
         times, _ = run_rounds(session, TWO_HOSTS, LARGE_BYTES, LARGE_ROUNDS)
         yield Figure("100 MB to and from two parties, a round (median of 5)", statistics.median(times[1:]), "s", 1.0,
-                     note="FLARE 4.05 s (2.2 tuned), Flower 7.0 s")  # fmt: skip
+                     note=note("large_round_s"))  # fmt: skip
     yield peak(outputs, "  all processes, peak (PSS)")
 
 
@@ -128,7 +131,7 @@ def peak(outputs: Path, name: str) -> Figure:
     with Session.at_home(outputs / "deployed" / f"confs-{PARTIES[0]}") as session, PeakPss(outputs) as sampled:
         run_rounds(session, TWO_HOSTS, LARGE_BYTES, LARGE_ROUNDS)
     return Figure(
-        name, sampled.mib, "MiB", 1.2e9 / MIB, note=f"{sampled.idle_mib:.0f} before; FLARE 3.7 GB, Flower 3.7 GB"
+        name, sampled.mib, "MiB", 1.2e9 / MIB, note=f"{sampled.idle_mib:.0f} before; {note('large_peak_pss_bytes')}"
     )
 
 

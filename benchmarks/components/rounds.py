@@ -1,10 +1,11 @@
-"""The component of ``rounds.py``: the guest sends a value to every host and gets it back changed, round after round.
+"""Components of the benchmarks: rounds of an exchange, and one that does nothing for a while.
 
-Owns what is timed. Does not own how it is installed or reported.
+Owns what is timed. Does not own how they are installed or reported (``rounds.py``, ``event_loop.py``).
 """
 
 from __future__ import annotations
 
+import time
 from time import perf_counter
 from typing import Any
 
@@ -37,6 +38,16 @@ class Rounds:
             value = ctx.receive(f"out.{number}", "guest")
             value += 1
             ctx.send(f"back.{number}", value, to="guest")
+
+
+class Idles:
+    """Do nothing for ``idle_s`` seconds."""
+
+    def guest(self, ctx: Any) -> None:
+        """Wait."""
+        time.sleep(ctx.parameters["idle_s"])
+
+    host = guest
 
 
 def _hosts(ctx: Any) -> list[Any]:
