@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
+from beside import note
 from figures import Figure, median_s, show
 from lab import PARTIES, lab, run
 
@@ -73,9 +74,9 @@ def main() -> None:
     show(
         [
             Figure("smallest job, two parties, submit → success, median of 20", job_s, "s", 0.5,
-                   note="FLARE 10.9 s, Flower 17 s"),
+                   note=note("job_s")),
             Figure("fedparty job list, whole process, median of 20", list_s, "s", 0.4,
-                   note=f"FLARE 1.8 s; Python {sys.version_info[0]}.{sys.version_info[1]} alone {start_s:.2g} s"),
+                   note=f"{note('list_s')}; Python {sys.version_info[0]}.{sys.version_info[1]} alone {start_s:.2g} s"),
             Figure(f"REST: {CALLS} × job list over {STORED} stored jobs, p99",
                    statistics.quantiles(times, n=100)[98] * 1000, "ms", 50,
                    note=f"median {statistics.median(times) * 1000:.2g} ms"),

@@ -22,6 +22,8 @@ from figures import Figure, median_s, show
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARTIES = ("10000", "9999")
 MIB = 1024**2
+INTERPRETER = sys.executable
+"""Of the programs that `run` starts, and so of a lab's services."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -36,7 +38,7 @@ def free_ports(count: int) -> list[int]:
 def run(*argv: str) -> None:
     """Run one of the repository's programs; its output is shown only where it fails."""
     done = subprocess.run(
-        [sys.executable, *argv], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [INTERPRETER, *argv], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}")

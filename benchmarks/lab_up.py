@@ -1,7 +1,7 @@
 """Figures of ``fedparty lab``: up to healthy and verified, down, and what ten idle parties take of memory.
 
 Run ``python benchmarks/lab_up.py``; it makes labs of its own in a temporary folder and removes them. The peer's
-figures, on two cores: NVIDIA FLARE 2.9 ``poc start`` until all clients are registered, which verifies nothing.
+figure is that of NVIDIA FLARE's ``poc start`` until all clients are registered, which verifies nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from pathlib import Path
 from time import perf_counter
 
 import psutil
+from beside import note
 from figures import Figure, show
 
 LIMITS_S = {2: 5.0, 10: 15.0}
-PEER_S = {2: "FLARE 7.8 s", 10: "FLARE 16.6 s"}
+PEER = {2: "up_s", 10: "up_10_s"}
 MIB = 1024**2
 
 
@@ -58,11 +59,9 @@ def measure(parties: int) -> Iterator[Figure]:
         finally:
             down_s = lab(folder, "down")
             lab(folder, "down", "--purge")
-    yield Figure(f"lab up -n {parties} → healthy and verified", up_s, "s", LIMITS_S[parties], note=PEER_S[parties])
+    yield Figure(f"lab up -n {parties} → healthy and verified", up_s, "s", LIMITS_S[parties], note=note(PEER[parties]))
     yield Figure("  again, nothing to do but to verify", again_s, "s")
-    yield Figure(
-        f"lab down, {parties} parties", down_s, "s", 2.0, note="FLARE 6.4 s, 2 clients" if parties == 2 else ""
-    )
+    yield Figure(f"lab down, {parties} parties", down_s, "s", 2.0, note=note("down_s") if parties == 2 else "")
     yield Figure(f"{parties} idle parties (PSS)", pss, "MiB", 1.9 * 1024 if parties == 10 else None)
 
 

@@ -7,14 +7,16 @@ Owns no service. The fork server of the worker comes first: nothing that knows g
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -111,13 +113,23 @@ def _introduce(loaded: dict[str, ServiceSettings]) -> None:
     setproctitle(f"fedparty {next(iter(loaded.values())).party} {' '.join(loaded)}")
 
 
+def _import(services: Iterable[str]) -> dict[str, ModuleType]:
+    """Import services; what they are made of is never looked through for garbage, which would block every call."""
+    gc.disable()
+    modules = {name: importlib.import_module(f"fedparty.{_kind_of(name)}.service") for name in services}
+    gc.freeze()
+    gc.enable()
+    return modules
+
+
 async def _run(loaded: dict[str, ServiceSettings], fork_server: ForkServer | None) -> None:
     """Run the services until one fails or the process is told to end."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    services = _import(loaded)
     async with asyncio.TaskGroup() as group:
         for name, settings in loaded.items():
-            service = importlib.import_module(f"fedparty.{_kind_of(name)}.service")
+            service = services[name]
             extra = (fork_server,) if name == _WORKER else ()
             group.create_task(service.serve(settings, stop, *extra), name=name)

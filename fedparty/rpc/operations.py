@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from fedparty.rpc.http import serve_http
+from fedparty.rpc.lag import watching_lag
 
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 """Returns what the service still waits for, by neighbour, e.g. ``{"mailbox": "no answer"}``; empty: it is ready."""
@@ -51,7 +52,7 @@ async def serve_operations(
     ConfigurationError
         The address is taken or cannot be used.
     """
-    async with serve_http(address, _Operations(readiness, registry, leads), grace_s=_GRACE_S):
+    async with watching_lag(registry), serve_http(address, _Operations(readiness, registry, leads), grace_s=_GRACE_S):
         yield
 
 

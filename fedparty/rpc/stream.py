@@ -24,7 +24,7 @@ CHUNK_BYTES = 1 << 20
 CHECKSUM_BYTES = 16
 
 _BATCH_CHUNKS = 4
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 
 def keep_chunk_memory() -> None:
@@ -33,6 +33,7 @@ def keep_chunk_memory() -> None:
     if sys.platform == "linux" and mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 4 * CHUNK_BYTES)
         mallopt(_M_TRIM_THRESHOLD, 32 * CHUNK_BYTES)
+        mallopt(_M_ARENA_MAX, 2)  # chunks pass between threads: each arena more keeps some of its own
 
 
 def messages(header: DeliverHeader, data: memoryview) -> Iterator[bytes]:

@@ -179,9 +179,15 @@ def test_windows_follow_the_setting(window: int, connection: int, buffer: int, t
     home = ProxyHome("10000", MAKER, {"party": {"window_bytes": window}})
     home.write_bundle(tmp_path)
     resources = fold(tmp_path / "proxy")["static_resources"]
-    options = list(objects(resources, "http2_protocol_options"))
-    assert {item["initial_stream_window_size"] for item in options} == {window}
-    assert {item["initial_connection_window_size"] for item in options} == {connection}
+    windows = {
+        item["name"]: (options["initial_stream_window_size"], options["initial_connection_window_size"])
+        for kind in resources.values()
+        for item in kind
+        for options in objects(item, "http2_protocol_options")
+    }
+    assert [windows[name] for name in ("ingress", "10000")] == [(window, connection)] * 2
+    inner = min(window, 2 << 20)
+    assert [windows[name] for name in ("egress", "federation_peer", "flow_peer")] == [(inner, 2 * inner)] * 3
     found = {
         item["name"]: item.get("per_connection_buffer_limit_bytes") for kind in resources.values() for item in kind
     }
