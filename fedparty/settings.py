@@ -100,6 +100,8 @@ class FlowSettings(ServiceSettings):
     """How long an ended job is kept, with its logs and its tasks' folders."""
     retention_jobs: Annotated[int, Field(ge=1)] = 10_000
     """How many jobs are kept; the oldest that have ended go first."""
+    retention_files_days: Annotated[float, Field(gt=0)] | None = None
+    """How long logs, figures and files of an ended job are kept; None: as long as the job."""
 
     @property
     def service(self) -> str:
@@ -113,6 +115,8 @@ class WorkerSettings(ServiceSettings):
     address: Address
     jobs: Path
     """Folder with one folder a task attempt: logs and results."""
+    log_limit_bytes: Annotated[int, Field(gt=0)] = 16 << 20
+    """Where a task's log, what it prints and its figures end, each."""
     tables: Path = Path("data/tables")
     """Folder below which the files of tables lie; it may be a link to where the site keeps them."""
     egress: Address

@@ -6,8 +6,6 @@ Owns the commands, their options and exit codes. Does not own how things look (`
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -49,7 +47,10 @@ def _stream_options(function: Decorated) -> Decorated:
     follow = click.option("-f", "--follow", "is_followed", is_flag=True, help="Go on until the job has ended.")
     role = click.option("--role", help="Only this role's.")
     party = click.option(
-        "--party", "whose", metavar="PARTY", help="That party's, where its policy shows them; else this party's own."
+        "--party",
+        "whose",
+        type=session.Party(),
+        help="Another party's, where its policy shows them.",
     )
     return follow(role(party(function)))
 
@@ -122,11 +123,8 @@ def logs(
 ) -> None:
     """Show what a job's roles log: this party's own, or another's."""
     with session.open_session(profile, home) as party:
-        try:
-            for line in party.logs(party.find(words), role, party=whose, follow=is_followed):
-                click.echo(texts.json_line(line) if output == "json" else texts.log_line(line))
-        except BrokenPipeError:  # whoever read has seen enough: | head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for line in party.logs(party.find(words), role, party=whose, follow=is_followed):
+            click.echo(texts.json_line(line) if output == "json" else texts.log_line(line))
 
 
 @job.command()
@@ -158,8 +156,11 @@ def metrics(
         if events is not None:
             click.echo(f"{events}: {job_metrics.write_events(figures, events)} figures")
             return
+        figure = None
         for figure in figures:
             click.echo(texts.json_line(figure) if output == "json" else job_metrics.line(figure))
+    if figure is None:
+        click.echo("no figure was recorded", err=True)
 
 
 @job.command()
@@ -187,14 +188,15 @@ def rerun(words: str, is_waited: bool, profile: str | None, home: Path | None, o
 
 @job.command()
 @click.argument("words", metavar="ID")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
 @session.session_options
-def clone(words: str, folder: Path, profile: str | None, home: Path | None) -> None:
-    """Write the folder of a new job that does the same as an earlier one."""
+def clone(words: str, folder: Path | None, profile: str | None, home: Path | None) -> None:
+    """Write the folder of a new job that does the same as an earlier one; without FOLDER: clone-ID."""
     from fedparty.jobs import folder as folders
 
     with session.open_session(profile, home) as party:
         found = party.find(words)
+        folder = folder or Path(f"clone-{found}")
         folders.write(folder, party.description(found), f"As job {found}.")
     click.echo(f"{folder / folders.FILE} was written; run it: fedparty job submit {folder}")
 
@@ -219,14 +221,20 @@ def new(name: str, template: str, parties: str) -> None:
 
 @job.command()
 @click.argument("words", metavar="ID")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
 @session.session_options
-def download(words: str, folder: Path, profile: str | None, home: Path | None) -> None:
-    """Write one folder with what this party knows of a job: what it was to do, its results, logs and metrics."""
+def download(words: str, folder: Path | None, profile: str | None, home: Path | None) -> None:
+    """Write one folder with what this party knows of a job; without FOLDER: job-ID.
+
+    What it was to do, results, logs, metrics, files; and of other parties, what their policies show. Where it breaks
+    off, the same command goes on from there.
+    """
     from fedparty.cli.job_download import write
 
     with session.open_session(profile, home) as party:
-        files = write(party, party.find(words), folder)
+        found = party.find(words)
+        folder = folder or Path(f"job-{found}")
+        files = write(party, found, folder, lambda text: click.echo(session.printable(text), err=True))
     click.echo(f"{folder}: {', '.join(files)}")
 
 
@@ -253,8 +261,7 @@ def clean(age_s: float, keep: int, is_rehearsed: bool, profile: str | None, home
         old = [each for each in _ended_jobs(party)[keep:] if texts.age_s(each) >= age_s]
         if is_rehearsed:
             session.show("text", None, texts.jobs(old))
-            return 0
-        code = _delete(party, (each.id for each in old))
+        code = 0 if is_rehearsed else _delete(party, (each.id for each in old))
     click.echo(f"{len(old)} old jobs found")
     return code
 

@@ -1,10 +1,11 @@
-"""A job's figures for people: as lines, and as TensorBoard event files.
+"""A job's figures for people: as lines, as a table, and as TensorBoard event files.
 
 Owns how a figure looks and the layout of the event files: one folder a role of an attempt. Does not own the figures.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -25,6 +26,15 @@ def line(figure: Mapping[str, Any]) -> str:
 def _value(figure: Mapping[str, Any]) -> float:
     """Return a figure's value; what is no finite number travels as null."""
     return math.nan if figure["value"] is None else float(figure["value"])
+
+
+def write_table(figures: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write figures as CSV, one a line; what is no finite number is ``nan``."""
+    columns = ("time", "task", "attempt", "role", "name", "step", "value")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([*(figure[key] for key in columns[:-1]), _value(figure)] for figure in figures)
 
 
 def write_events(figures: Iterable[Mapping[str, Any]], folder: Path) -> int:

@@ -59,7 +59,9 @@ def summary(job: JobStatus) -> dict[str, Any]:
 
 
 def jobs(found: list[JobStatus] | tuple[JobStatus, ...]) -> list[str]:
-    """Return a table of jobs."""
+    """Return a table of jobs, or that there is none."""
+    if not found:
+        return ["no job"]
     rows = ((each.id, each.state, _local(each.created_at), _lasted(each), _by(each), each.name) for each in found)
     return table(("ID", "STATUS", "SUBMITTED", "TOOK", "BY", "NAME"), rows)
 

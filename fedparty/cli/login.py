@@ -46,6 +46,9 @@ def login(url: str, name: str, token_file: Path | None, ca: Path | None, fingerp
 def _token(path: Path | None) -> Secret:
     from fedparty.crypto.files import read_secret
 
+    if path is None and not sys.stdin.isatty():
+        hint = "Give --token-file FILE, or --token-file - and write it to standard input."
+        raise ConfigurationError("there is no terminal to ask for the token", hint=hint)
     if path is None:
         return Secret(click.prompt("Token", hide_input=True, err=True).strip())
     if str(path) != "-":

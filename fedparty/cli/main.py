@@ -6,6 +6,7 @@ Owns the list of commands, their lazy loading, and exit codes. Owns no command.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -124,6 +125,9 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None, *, 
         if is_verbose:
             raise
         return tell(exc)
+    except BrokenPipeError:  # whoever read has seen enough: | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as exc:
         if is_verbose:
             raise

@@ -24,6 +24,21 @@ HOME_VARIABLE = "FEDPARTY_HOME"
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
+class Party(click.ParamType[str]):
+    """A party's id."""
+
+    name = "PARTY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it."""
+        from fedparty.types import parse_party_id
+
+        try:
+            return parse_party_id(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
 def session_options(function: Decorated) -> Decorated:
     """Add the options that say which party is meant: the arguments ``profile`` and ``home`` of `open_session`."""
     profile = click.option("--profile", metavar="NAME", help="A party that was logged in to: fedparty login.")

@@ -12,7 +12,7 @@ import re
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -298,28 +298,6 @@ class Session(Governance, Streams):
         with failures.translated(self.address):
             response = self._client.delete(f"/v1/tables/{quote(name, safe='')}")
         failures.check(response, self.address)
-
-    def outputs(self, job: str) -> tuple[dict[str, Any], ...]:
-        """Return the files that this party's roles of a job have kept: task, attempt, role, name, size_bytes."""
-        return tuple(self._call("GET", f"/v1/jobs/{job}/outputs")["outputs"])
-
-    def read_output(self, job: str, task: str, attempt: int, role: str, name: str) -> Iterator[bytes]:
-        """Yield the bytes of one of these files.
-
-        Raises
-        ------
-        FedpartyError
-            There is no such file, the token is refused, or the flow is not reached.
-        """
-        params: dict[str, str | int] = {"task": task, "attempt": attempt, "role": role, "name": name}
-        with (
-            failures.translated(self.address),
-            self._client.stream("GET", f"/v1/jobs/{job}/outputs/file", params=params) as response,
-        ):
-            if not response.is_success:
-                response.read()
-            failures.check(response, self.address)
-            yield from response.iter_bytes()
 
     def party(self) -> PartyStatus:
         """Return what this party is and offers."""

@@ -108,6 +108,10 @@ class Party(Machine):
         HTTP/2 window of each stream between proxies.
     database
         None: one of the party's own.
+    job_days, job_count, job_files_days
+        How long ended jobs are kept, how many, and how long their logs and files; None: as long as the job.
+    log_limit_bytes
+        Where each log of a task ends.
     image
         What the worker service runs in (docker engine): a name of the release's images or any image; None: ``party``.
     requirements
@@ -132,6 +136,10 @@ class Party(Machine):
     peer_timeout_s: float
     job_timeout_s: float
     max_attempts: int
+    job_days: int
+    job_count: int
+    job_files_days: int | None
+    log_limit_bytes: int
     log_level: str
     database: Database | None
     image: str | None

@@ -200,6 +200,17 @@ GROUPS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
             Key("max_attempts", "max_attempts", _PARTY, values.whole(1, 100), "count",
                 "How often a task is tried when a worker dies.", default="3"),
         ),
+        "What is kept": (
+            Key("job_days", "job_days", _PARTY, _DAYS, "days",
+                "How long an ended job is kept, with its logs, figures and files.", default="90"),
+            Key("job_count", "job_count", _PARTY, values.whole(1, 10_000_000), "count",
+                "How many jobs are kept; the oldest that have ended go first.", default="10000"),
+            Key("job_files_days", "job_files_days", _PARTY, _DAYS, "days",
+                "How long logs, figures and files of an ended job are kept, where that is less.",
+                unset="as long as the job", example="30"),
+            Key("log_limit", "log_limit_bytes", _PARTY, values.size(2**16, 2**30), "size",
+                "Where a task's log ends, what it prints, and its figures; the rest is dropped.", default="16MiB"),
+        ),
         "Certificates": (
             Key("certificate_lifetime_days", "certificate_lifetime_days", _TOP, _DAYS, "days",
                 "Lifetime of a party's certificates.", default="365"),

@@ -1,4 +1,4 @@
-"""How long ended jobs are kept: by age and by number, so that nothing grows without bound.
+"""How long ended jobs are kept: by age and by number, their files for a shorter time where that is wanted.
 
 Owns when they are looked for. Does not own deleting one (`site`), which takes its rows here, and its tasks' folders and
 logs at the worker. Jobs that have not ended, of which something is held, or whose end a party has not heard of, stay.
@@ -30,13 +30,16 @@ class Retention:
         Who deletes a job, and who knows them.
     days, jobs
         How long an ended job is kept at most, and how many jobs are.
+    files_days
+        How long its logs, figures and files are; None: as long as the job.
     """
 
-    def __init__(self, site: Site, store: Store, days: float, jobs: int) -> None:
+    def __init__(self, site: Site, store: Store, days: float, jobs: int, files_days: float | None = None) -> None:
         self._site = site
         self._store = store
         self._age_s = days * _DAY_S
         self._jobs = jobs
+        self._files_age_s = None if files_days is None else files_days * _DAY_S
 
     async def run(self) -> None:
         """Clean now and then, until cancelled."""
@@ -52,8 +55,16 @@ class Retention:
                 for job in found:
                     await self._site.delete(job)
                     count += 1
+            await self._clean_files()
         except (RpcError, DatabaseError) as exc:
             logger.warning("old jobs are deleted later: %s", exc.message)
         if count:
             logger.info("%d old jobs were deleted", count)
         return count
+
+    async def _clean_files(self) -> None:
+        if self._files_age_s is None:
+            return
+        while found := await self._store.with_old_files(time.time() - self._files_age_s, _BATCH):
+            for job in found:
+                await self._site.delete_files(job)

@@ -223,7 +223,7 @@ async def _scheduler(
 @asynccontextmanager
 async def _retention(settings: FlowSettings, site: Site, store: Store) -> AsyncIterator[None]:
     background = Background()
-    retention = Retention(site, store, settings.retention_days, settings.retention_jobs)
+    retention = Retention(site, store, settings.retention_days, settings.retention_jobs, settings.retention_files_days)
     background.keep("retention", retention.run())
     try:
         yield

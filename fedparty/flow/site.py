@@ -216,6 +216,18 @@ class Site:
             await self.launcher.forget(job)
             await self._store.delete(job, time.time() + MAX_TIMEOUT_S)
 
+    async def delete_files(self, job: JobId) -> None:
+        """Delete what an ended job left at the worker: its logs, figures and files; what is recorded of it stays.
+
+        Raises
+        ------
+        RpcError
+            The worker service does not answer.
+        """
+        async with self._lock(job):
+            await self.launcher.forget(job)
+            await self._store.files_gone(job)
+
     async def adopt(self) -> None:
         """Carry on after a restart: watch what runs, let go what has ended."""
         self._learn()

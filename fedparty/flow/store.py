@@ -115,6 +115,12 @@ class Store:
         query = sa.select(_JOB.id).where(may_go & is_old).order_by(_JOB.created_at, _JOB.id).limit(limit)
         return tuple(JobId(row.id) for row in await self._rows(query))
 
+    async def with_old_files(self, ended_before: float, limit: int) -> tuple[JobId, ...]:
+        """Return jobs, oldest first, that ended before a time, of which nothing is held, and may still have files."""
+        may_go = _JOB.state.in_(FINAL) & ~_JOB.is_held & _JOB.has_no_files.is_not(True) & (_JOB.ended_at < ended_before)
+        query = sa.select(_JOB.id).where(may_go).order_by(_JOB.created_at, _JOB.id).limit(limit)
+        return tuple(JobId(row.id) for row in await self._rows(query))
+
     async def fault(self, timeout_s: float) -> str:
         """Return why the database cannot be used now; empty: it can."""
         return await self._database.fault(timeout_s)
@@ -225,6 +231,10 @@ class Store:
     async def let_go(self, job: JobId) -> None:
         """Record that this party's services hold nothing of a job any more."""
         await self._write(job, sa.update(JOBS).where(_JOB.id == job).values(is_held=False))
+
+    async def files_gone(self, job: JobId) -> None:
+        """Record that nothing is left of a job's logs and files."""
+        await self._write(job, sa.update(JOBS).where(_JOB.id == job).values(has_no_files=True))
 
     async def delete(self, job: JobId, expires_at: float) -> None:
         """Delete an ended job of which nothing is held, and all rows about it; until `expires_at` it is known by name.

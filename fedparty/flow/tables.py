@@ -31,6 +31,7 @@ JOBS = sa.Table(
     sa.Column("submitter", sa.String(100), nullable=False, server_default=""),
     sa.Column("voucher", _TEXT),
     sa.Column("submission", sa.String(100)),
+    sa.Column("has_no_files", sa.Boolean),
     sa.Index("jobs_by_state", "state"),
     sa.Index("jobs_by_hold", "is_held"),
     sa.Index("jobs_by_age", "created_at"),

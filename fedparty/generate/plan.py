@@ -245,6 +245,10 @@ def _party_variables(party: Party, ports: Assigned, federation: str) -> dict[str
         "peer_timeout_s": party.peer_timeout_s,
         "job_timeout_s": party.job_timeout_s,
         "log_level": party.log_level,
+        "job_days": party.job_days,
+        "job_count": party.job_count,
+        "job_files_days": party.job_files_days,
+        "log_limit_bytes": party.log_limit_bytes,
     }
 
 

@@ -119,7 +119,7 @@ class Nursery:
     def _start(self, spec: TaskSpec) -> None:
         parent = os.getpid()
         try:
-            printed = Printed(spec.folder)
+            printed = Printed(spec.folder, spec.log_limit_bytes)
         except OSError as exc:
             self._refuse(spec, exc)
             return

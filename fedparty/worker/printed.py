@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedparty.worker.spec import LOG_LIMIT_BYTES, OUTPUT
+from fedparty.worker.spec import OUTPUT
 
 _READ_BYTES = 1 << 16
 """As much as a pipe holds (pipe(7))."""
-
-_FULL = f"\n[fedparty: {LOG_LIMIT_BYTES} bytes were printed; the rest is dropped]\n".encode()
 
 
 class Printed:
@@ -24,6 +22,8 @@ class Printed:
     ----------
     folder
         The task's.
+    limit_bytes
+        How much is kept.
 
     Raises
     ------
@@ -31,7 +31,7 @@ class Printed:
         No file or pipe can be opened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
         self._file = os.open(folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self.reader, self.writer = os.pipe()
@@ -39,7 +39,8 @@ class Printed:
             os.close(self._file)
             raise
         os.set_blocking(self.reader, False)
-        self._room = LOG_LIMIT_BYTES
+        self._room = limit_bytes
+        self._full = f"\n[fedparty: {limit_bytes} bytes were printed; the rest is dropped]\n".encode()
 
     def close_writer(self) -> None:
         """Leave the writing end to the task alone."""
@@ -66,6 +67,6 @@ class Printed:
         try:
             os.write(self._file, kept)
             if not self._room:
-                os.write(self._file, _FULL)
+                os.write(self._file, self._full)
         except OSError:  # a full disk ends the task by its own writes; what it prints must not end the fork server
             self._room = 0

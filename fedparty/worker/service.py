@@ -227,6 +227,7 @@ class WorkerService:
             egress=_from_anywhere(self._settings.egress),
             mailbox=_from_anywhere(self._settings.mailbox),
             log_level=self._settings.log_level,
+            log_limit_bytes=self._settings.log_limit_bytes,
             tables=request.tables or "[]",
             tables_folder=str(self._settings.tables.absolute()),
         )

@@ -24,8 +24,6 @@ OUTPUT = "output.log"
 OUTPUTS = "outputs"
 RESULT = "result.json"
 
-LOG_LIMIT_BYTES = 16 * 2**20
-"""Each of the two logs of a task ends there."""
 DISK_FULL = 28
 """Exit code of a task that could not even write its verdict."""
 
@@ -57,8 +55,8 @@ class TaskSpec:
         Its working directory, absolute.
     egress, mailbox
         gRPC targets, valid in any working directory.
-    log_level
-        Of its log.
+    log_level, log_limit_bytes
+        Of its log; where that, what it prints and its figures end, each.
     tables
         What it may read: a JSON list of `fedparty.storage.source.Source`.
     tables_folder
@@ -83,6 +81,7 @@ class TaskSpec:
     egress: str
     mailbox: str
     log_level: str = "INFO"
+    log_limit_bytes: int = 16 << 20
     tables: str = "[]"
     tables_folder: str = ""
     memory_bytes: int = 0

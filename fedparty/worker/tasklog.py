@@ -9,10 +9,11 @@ import json
 import logging
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO
 
 from fedparty.errors import ComponentError
-from fedparty.worker.spec import LOG, LOG_LIMIT_BYTES, METRICS, TaskSpec
+from fedparty.worker.spec import LOG, METRICS, TaskSpec
 
 LOGGER = "fedparty.component"
 """Name of the logger that a component gets."""
@@ -23,7 +24,7 @@ _MAX_TEXT = 64 * 1024
 
 def open_log(spec: TaskSpec) -> logging.Logger:
     """Send this process's log records to the task's log, those of libraries from WARNING on."""
-    handler = _LimitedHandler(spec.folder / LOG, encoding="utf-8", errors="backslashreplace")
+    handler = _LimitedHandler(spec.folder / LOG, spec.log_limit_bytes)
     handler.setFormatter(_TaskFormatter(spec))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
@@ -37,7 +38,7 @@ class MetricsFile:
 
     def __init__(self, spec: TaskSpec) -> None:
         self._path = spec.folder / METRICS
-        self._run, self._role = spec.run, spec.member.role
+        self._run, self._role, self._limit_bytes = spec.run, spec.member.role, spec.log_limit_bytes
         self._file: IO[str] | None = None
 
     def add(self, name: str, value: float, step: int | None) -> None:
@@ -54,9 +55,9 @@ class MetricsFile:
         where = {"task": self._run.task, "attempt": self._run.attempt, "role": self._role}
         line = {"time": _iso(datetime.now(UTC)), **where, "name": name, "value": number, "step": step}
         self._file.write(json.dumps(line) + "\n")
-        if self._file.tell() > LOG_LIMIT_BYTES:
+        if self._file.tell() > self._limit_bytes:
             raise ComponentError(
-                f"its figures have more than {LOG_LIMIT_BYTES} bytes",
+                f"its figures have more than {self._limit_bytes} bytes",
                 hint="Record fewer: once a round, not once a row.",
             )
 
@@ -69,15 +70,18 @@ class MetricsFile:
 class _LimitedHandler(logging.FileHandler):
     """Writes until the file has its full size, then one line that says so, and no more."""
 
-    _is_full = False
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._limit_bytes = limit_bytes
+        self._is_full = False
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._is_full:
             return
         super().emit(record)
-        if self.stream and self.stream.tell() >= LOG_LIMIT_BYTES:
+        if self.stream and self.stream.tell() >= self._limit_bytes:
             self._is_full = True
-            text = f"the log has reached {LOG_LIMIT_BYTES} bytes: the rest is dropped"
+            text = f"the log has reached {self._limit_bytes} bytes: the rest is dropped"
             super().emit(logging.LogRecord(LOGGER, logging.WARNING, __file__, 0, text, None, None))
 
 

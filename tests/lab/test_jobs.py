@@ -79,7 +79,7 @@ def test_the_walk_through_of_the_documentation(guest: User) -> None:
     assert "success" in guest.run("job", "rerun", "-", "--wait")
     guest.run("job", "download", job, "all")
     files = {path.name for path in (guest.folder / "all").iterdir()}
-    assert {"job.yaml", "status.json", "result.json", "logs.jsonl"} <= files
+    assert {"job.yaml", "status.json", "result.json", "results.json", "logs.jsonl", "metrics.csv"} <= files
     assert json.loads((guest.folder / "all" / "result.json").read_text()) == {"sum": {"guest": {"secure_sum": 14.0}}}
     assert json.loads((guest.folder / "all" / "status.json").read_text())["state"] == "success"
     assert "it is 14.0" in (guest.folder / "all" / "logs.jsonl").read_text()

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import pytest
 import worker_components
-from worker_party import FEDERATION, JOB, WorkerParty
+from worker_party import FEDERATION, JOB, LOG_LIMIT_BYTES, WorkerParty
 
 from fedparty.errors import RpcError
 from fedparty.pki.authority import Authority
@@ -27,7 +27,6 @@ from fedparty.rpc import catalogue
 from fedparty.rpc.channels import bearer, open_channel
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.types import Member, PartyId, TaskRun
-from fedparty.worker.spec import LOG_LIMIT_BYTES
 
 GUEST, HOST = Member("guest", PartyId("10000")), Member("host", PartyId("9999"))
 OWN_HOST = Member("host", PartyId("10000"))

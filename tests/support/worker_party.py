@@ -21,6 +21,7 @@ from typing import Any
 from fedparty.types import JobId, Member, PartyId, TaskRun, party_uri
 
 FEDERATION = "lab"
+LOG_LIMIT_BYTES = 1 << 20
 JOB = JobId("10000-01JD3MZZZZZZZZZZZZZZZZZZZZ")
 DELIVER = "/fedparty.v1.peer.Mailbox/Deliver"
 
@@ -121,6 +122,7 @@ class WorkerParty:
                 "operations": "unix:run/worker-operations.sock",
                 "address": "unix:run/worker.sock",
                 "jobs": "data/worker/jobs",
+                "log_limit_bytes": LOG_LIMIT_BYTES,
                 "egress": "unix:run/egress.sock",
                 "mailbox": "unix:run/mailbox.sock",
                 "signer": party_uri(FEDERATION, self.party),

@@ -23,21 +23,17 @@ class Word:
         What it does, for people.
     without
         What is run instead where nothing follows the word.
-    folder
-        How the folder's name begins that is added where only a job's id follows the word.
     """
 
     runs: tuple[str, ...]
     text: str
     without: tuple[str, ...] = ()
-    folder: str = ""
 
     def command(self, arguments: Sequence[str]) -> tuple[str, ...]:
         """Return the whole command."""
         if self.without and not arguments:
             return self.without
-        added = [f"{self.folder}{arguments[0].strip('-') or 'newest'}"] if self.folder and len(arguments) == 1 else []
-        return (*self.runs, *arguments, *added)
+        return (*self.runs, *arguments)
 
 
 WORDS: Mapping[str, Word] = {
@@ -47,7 +43,7 @@ WORDS: Mapping[str, Word] = {
     "abort_job": Word(("job", "stop"), "Stop a job at every party."),
     "get_job_meta": Word(("job", "show"), "What a job is, and how far it is."),
     "get_job_log": Word(("job", "logs"), "The log of a job; -f follows it."),
-    "download_job": Word(("job", "download"), "Fetch what a job left behind, into job-ID or a folder.", folder="job-"),
+    "download_job": Word(("job", "download"), "Fetch what a job left behind, into job-ID or a folder."),
     "clone_job": Word(("job", "rerun"), "Submit the same again, as a job of its own."),
     "delete_job": Word(("job", "delete"), "Remove a job that has ended."),
     "show_stats": Word(("job", "show"), "How far each task of a job is."),

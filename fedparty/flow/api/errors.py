@@ -33,10 +33,11 @@ _STATUS = {
     "DEADLINE_EXCEEDED": 504,
 }
 _MAX_LENGTH = 10_000
+_MALFORMED = "Correct what is named; GET /openapi.json describes what is expected."
 _HINTS = {
     400: "Correct the request: its body must be JSON, in UTF-8.",
-    404: "See /openapi.json for the paths there are.",
-    405: "See /openapi.json for the methods of this path.",
+    404: "GET /openapi.json describes the paths there are.",
+    405: "GET /openapi.json describes the methods of each path.",
     413: "Parameters are for settings: put data into a table.",
 }
 
@@ -81,7 +82,7 @@ async def _on_malformed(_request: Request, exc: Exception) -> JSONResponse:
     faults: Sequence[Any] = exc.errors() if isinstance(exc, RequestValidationError) else ()
     is_json = all(fault["type"] != "json_invalid" for fault in faults)
     text = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-    return answer(422 if is_json else 400, text, "Correct what is named: see /openapi.json.", "BAD_REQUEST")
+    return answer(422 if is_json else 400, text, _MALFORMED, "BAD_REQUEST")
 
 
 async def _on_http(_request: Request, exc: Exception) -> JSONResponse:

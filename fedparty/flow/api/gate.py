@@ -72,7 +72,7 @@ class Gate:
         self._people = people
         self._audit = audit
         self._find_job = find_job
-        self._hint = f"Show your token, or the one from {token_place}: Authorization: Bearer TOKEN."
+        self._hint = f"Show your token, or the one from {token_place}: Authorization: Bearer TOKEN; fedparty login."
         self._limit_bytes = limit_bytes
         self._refused, self._quiet_until = 0, 0.0
 

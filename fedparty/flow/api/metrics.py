@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -62,8 +62,10 @@ def router(backend: Backend) -> APIRouter:
         return OutputsView(outputs=found)
 
     @routes.get("/{job_id}/outputs/file", responses=_UNKNOWN)
-    async def read_output(job_id: str, task: str, attempt: int, role: str, name: str) -> StreamingResponse:
-        """Stream one of these files."""
+    async def read_output(
+        job_id: str, task: str, attempt: int, role: str, name: str, offset: Annotated[int, Query(ge=0)] = 0
+    ) -> StreamingResponse:
+        """Stream one of these files, from a byte on."""
         ended = await _ended(backend, await known(backend, job_id))
         asked = [each for each in ended if (each.run.task, each.run.attempt, each.member.role) == (task, attempt, role)]
         if not asked:
@@ -73,10 +75,12 @@ def router(backend: Backend) -> APIRouter:
         sizes = await backend.site.launcher.list_outputs(run, member)
         if name not in sizes:
             raise catalogue.error("NOT_KNOWN", f"{member} has kept no file {name[:200]!r} in {run}")
+        if offset > sizes[name]:
+            raise catalogue.error("BAD_REQUEST", f"{name} has {sizes[name]} bytes", hint="Begin at one of them.")
         return StreamingResponse(
-            backend.site.launcher.read_output(run, member, name),
+            backend.site.launcher.read_output(run, member, name, offset),
             media_type="application/octet-stream",
-            headers={"content-length": str(sizes[name])},
+            headers={"content-length": str(sizes[name] - offset)},
         )
 
     return routes

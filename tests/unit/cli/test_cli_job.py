@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from fedparty.cli import job_texts as texts
 from fedparty.cli.job import _submit
+from fedparty.cli.login import _token
 from fedparty.cli.session import open_session, printable, table
 from fedparty.client import JobStatus, TaskStatus
 from fedparty.client.http import httpx
@@ -167,3 +169,22 @@ def test_listing_jobs_loads_nothing_that_it_does_not_need() -> None:
         "numpy",
     }
     assert httpx.Client
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("job", "logs", "-", "--party", "abc"), "'abc' is not a party id"),
+        (("job", "metrics", "-", "--party", "0"), "'0' is not a party id"),
+    ],
+)
+def test_whose_logs_is_checked_before_anybody_is_asked(nowhere: Path, words: tuple[str, ...], said: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "fedparty", *words], capture_output=True, text=True)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_token_is_not_asked_for_where_nobody_can_answer(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("token\n"))
+    with pytest.raises(ConfigurationError, match="no terminal") as raised:
+        _token(None)
+    assert "--token-file -" in raised.value.hint

@@ -41,9 +41,8 @@ def test_no_word_means_two_things() -> None:
     [
         ("submit_job examples/sum --wait", ("job", "submit", "examples/sum", "--wait")),
         (f"abort_job {JOB}", ("job", "stop", JOB)),
-        (f"download_job {JOB}", ("job", "download", JOB, f"job-{JOB}")),
+        (f"download_job {JOB}", ("job", "download", JOB)),
         ("download_job - here", ("job", "download", "-", "here")),
-        ("download_job -", ("job", "download", "-", "job-newest")),
         ("show_errors", ("job", "list", "--status", "failed")),
         (f"show_errors {JOB}", ("job", "show", JOB)),
         ("pki list", ("pki", "list")),

@@ -25,6 +25,7 @@ SAMPLES = {
     "rest_bind": "0.0.0.0",
     "federation_name": "other",
     "spool_quota": "1GiB",
+    "log_limit": "1MiB",
     "proxy_window": "1MiB",
     "mysql_port": "3307",
     "image": "registry.example.org:5000/team/worker:2.0",
