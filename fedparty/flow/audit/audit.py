@@ -29,6 +29,7 @@ from fedparty.flow.audit.store import AuditStore
 logger = logging.getLogger(__name__)
 
 _BLOCK = 65536
+_LOCK_WAIT_S, _LOCK_POLL_S = 5.0, 0.01
 Value = TypeVar("Value")
 _Waiting = tuple[Entry, float, asyncio.Future[None]]
 
@@ -149,7 +150,7 @@ class Audit:
         self._path.parent.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)  # a volume's root is Docker's
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, SECRET_MODE)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the other replica of this flow
+            self._lock(file, fcntl.LOCK_EX)
             size, before = self._end(file)
             lines, head = [], before
             for entry, at in entries:
@@ -162,6 +163,23 @@ class Audit:
                 file.truncate(size)  # a full disk: what was not acknowledged is not there
                 raise
             return before, head
+
+    def _lock(self, file: BinaryIO, how: int) -> None:
+        """Lock the file against the other replica of this flow, which may have been stopped with the lock."""
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise DatabaseError(
+                        f"the audit log {self._path} has been locked by another process for {_LOCK_WAIT_S:g} s",
+                        hint=f"A replica of the flow was stopped while it wrote: end it. Which one: lslocks, or fuser "
+                        f"{self._path}.",
+                    ) from None
+                time.sleep(_LOCK_POLL_S)  # flock cannot wait for a limited time
+            else:
+                return
 
     def _end(self, file: BinaryIO) -> tuple[int, Head]:
         """Return the size of the file and its head; a line that a crash cut off was acknowledged to nobody."""
@@ -196,7 +214,7 @@ class Audit:
         if not self._path.exists():
             return chain.verify((), known)
         with self._path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+            self._lock(file, fcntl.LOCK_SH)
             return chain.verify(file, known)
 
     async def _in_a_thread(self, work: Callable[[], Value]) -> Value:
