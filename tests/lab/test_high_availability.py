@@ -137,6 +137,8 @@ def test_status_says_who_leads(party: TwoFlows) -> None:
     said = party.lab.deploy("status", party.party)
     assert said.returncode == 0, said.stdout
     assert said.stdout.count("healthy, leader") == said.stdout.count("healthy, standby") == 1
+    examined = party.lab.deploy("doctor", party.party)
+    assert examined.returncode == 0, examined.stdout  # whichever of them leads
 
 
 @pytest.mark.matrix
