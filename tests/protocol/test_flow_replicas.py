@@ -48,7 +48,7 @@ async def test_a_stopped_leader_and_a_killed_one(mariadb: MariaDb) -> None:
             second = 3 - first
             assert (await replicas.ask(second, "/leader"))[0] == 503
             assert await replicas.ask(second, "/readyz") == (200, {"ready": True, "role": "standby"})
-            job = await _submit(guest, "key")
+            began, job = time.time(), await _submit(guest, "key")
             await guest.until(job, "running")
 
             replicas.signal(first, signal.SIGSTOP)
@@ -72,6 +72,7 @@ async def test_a_stopped_leader_and_a_killed_one(mariadb: MariaDb) -> None:
             assert (await host.until(job)).state == "success"
             assert len(guest.worker.starts) == len(host.worker.starts) == 1
 
+            assert int((guest.home / "data" / "leader-epoch").read_text()) >= began - 60  # the mailbox was shown it
             replicas.signal(first, signal.SIGTERM)
             assert await replicas.ended(first) == 0
     del replicas

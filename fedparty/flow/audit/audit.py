@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from fedparty.crypto.files import PRIVATE_FOLDER_MODE, SECRET_MODE
-from fedparty.errors import DatabaseError
+from fedparty.errors import DatabaseError, FedpartyError, RpcError
 from fedparty.flow.audit import chain
 from fedparty.flow.audit.chain import Entry, Head, Verdict
 from fedparty.flow.audit.store import AuditStore
+from fedparty.flow.leadership.term import ALONE, Term
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,12 @@ class Audit:
         The file; it is made where it is absent.
     store
         Where its head is kept besides.
+    term
+        In which this process may write it.
     """
 
-    def __init__(self, path: Path, store: AuditStore) -> None:
+    def __init__(self, path: Path, store: AuditStore, term: Term = ALONE) -> None:
+        self._term = term
         self._path = path
         self._store = store
         self._waiting: list[_Waiting] = []
@@ -120,8 +124,9 @@ class Audit:
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         try:
+            self._term.check()
             before, head = await self._in_a_thread(lambda: self._append([(entry, at) for entry, at, _ in batch]))
-        except DatabaseError as exc:
+        except (DatabaseError, RpcError) as exc:
             _end(batch, exc)
             return
         try:
@@ -227,7 +232,7 @@ class Audit:
             ) from exc
 
 
-def _end(batch: Sequence[_Waiting], error: DatabaseError | None) -> None:
+def _end(batch: Sequence[_Waiting], error: FedpartyError | None) -> None:
     """Tell those who wait, and were not told yet."""
     for *_, done in batch:
         if done.done():

@@ -22,6 +22,7 @@ from fedparty.errors import DatabaseError
 from fedparty.flow.audit import ALLOWED, Audit, Entry, chain
 from fedparty.flow.audit.chain import Head
 from fedparty.flow.audit.store import AuditStore
+from fedparty.rpc import catalogue
 
 ENTRY = Entry("alice@10000", "submit", "10000-X", ALLOWED, "rule 'sums'")
 
@@ -58,6 +59,20 @@ async def test_a_lock_that_is_not_given_back_holds_nobody_up_for_ever(
     assert f"fuser {path}" in raised.value.hint
     await audit.record(ENTRY)
     assert (await audit.verify()).head.sequence == 2
+
+
+async def test_a_flow_that_leads_no_more_writes_nothing(store: AuditStore, path: Path) -> None:
+    class Over:
+        epoch, fence = 7, None
+
+        def check(self) -> None:
+            raise catalogue.error("SHUTTING_DOWN", "this replica of the flow leads no more")
+
+    await Audit(path, store).record(ENTRY)
+    before = path.read_bytes()
+    with pytest.raises(DatabaseError, match="leads no more"):
+        await Audit(path, store, Over()).record(ENTRY)
+    assert path.read_bytes() == before
 
 
 async def test_entries_are_kept_in_order_and_privately(store: AuditStore, path: Path) -> None:
