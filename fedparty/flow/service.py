@@ -92,7 +92,7 @@ async def _running(settings: FlowSettings, term: Term, registry: CollectorRegist
         store = await stack.enter_async_context(_open_store(settings, term))
         neighbours = await stack.enter_async_context(open_neighbours(settings))
         launcher, site = await stack.enter_async_context(_site(settings, term, store, neighbours))
-        governance = await stack.enter_async_context(_govern(settings, store))
+        governance = await stack.enter_async_context(_govern(settings, term, store))
         kinds = {
             "logs": Logs(settings.party, store, launcher.read_log),
             "metrics": Logs(settings.party, store, launcher.read_metrics),
@@ -153,10 +153,10 @@ async def _open_store(settings: FlowSettings, term: Term) -> AsyncIterator[Store
 
 
 @asynccontextmanager
-async def _govern(settings: FlowSettings, store: Store) -> AsyncIterator[_Governance]:
+async def _govern(settings: FlowSettings, term: Term, store: Store) -> AsyncIterator[_Governance]:
     database = store.database
     people = People(PeopleStore(database), read_secret(settings.api_token))
-    policy, audit = PolicyFile(settings.policy), Audit(settings.audit_log, AuditStore(database))
+    policy, audit = PolicyFile(settings.policy), Audit(settings.audit_log, AuditStore(database), term)
     signer = TokenSigner(settings.signing_key, settings.signing_certificate, settings.federation, settings.party)
     verifier = TokenVerifier(settings.ca_certificate, settings.revocations, settings.federation)
     governance = _Governance(people, policy, audit, Admission(settings.party, policy, people, audit, signer, verifier))

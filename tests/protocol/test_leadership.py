@@ -144,10 +144,12 @@ async def test_an_election_waits_for_the_transaction_before_it(settings: FlowSet
                 await connection.execute(sa.text("INSERT INTO t VALUES (:x)"), {"x": x})
                 began.set()
                 await asyncio.sleep(LEASE_S / 4)
+            assert not elected.done()
 
+        seen = await two.store.lease()
         writing = asyncio.create_task(one.database.write(work))
         await began.wait()
-        elected = asyncio.create_task(two.store.elect(await two.store.lease(), "two"))
+        elected = asyncio.create_task(two.store.elect(seen, "two"))
         await writing
         assert await elected is not None
         assert await count(two.database) == 6

@@ -20,6 +20,7 @@ from mailbox_party import (
     object_name,
 )
 
+from fedparty.crypto.tokens import TokenSigner
 from fedparty.errors import RpcError
 from fedparty.federation.client import MailboxClient
 from fedparty.rpc import channels, encoding, stream
@@ -161,6 +162,23 @@ class TestAdministration:
         async with channels.open_channel(host.settings.local) as channel:
             client = MailboxClient(channel, lambda: host.keys.task_token(RUN, HOST), timeout_s=2)
             await refused(call(client, method), "TOKEN_REFUSED")
+
+    async def test_not_a_flow_that_leads_no_more_also_after_a_restart(self, keys: FederationKeys) -> None:
+        host = MailboxParty(keys, "9999")
+        former, newest = (keys.leader("9999", epoch) for epoch in (7, 8))
+
+        async def at(signer: TokenSigner, method: str) -> None:
+            async with channels.open_channel(host.settings.local) as channel:
+                await call(MailboxClient(channel, lambda: signer.service("mailbox"), timeout_s=2), method)
+
+        async with host.serving():
+            for signer in (former, newest):
+                await at(signer, "register")
+            await refused(at(former, "close"), "STALE_LEADER")
+        async with host.serving():
+            for method in ("register", "close", "stats"):
+                await refused(at(former, method), "STALE_LEADER")
+            await at(newest, "close")
 
     async def test_a_job_without_this_party(self, host: MailboxParty) -> None:
         await refused(host.register(RUN, GUEST, INTRUDER), "BAD_REQUEST")

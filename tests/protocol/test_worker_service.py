@@ -500,6 +500,23 @@ async def test_roles_of_other_parties_are_refused(client: Client, run: TaskRun):
         await client.launch(run, "talks", HOST)
 
 
+async def test_a_flow_that_leads_no_more_is_not_obeyed(client: Client, run: TaskRun):
+    former, newest = (client.party.signer(epoch).service("worker") for epoch in (7, 8))
+    await client.call("Stop", local_pb2.HaltRequest(run=wire(run)), former)
+    await client.call("Stop", local_pb2.HaltRequest(run=wire(run)), newest)
+    for method, request in (
+        ("Start", local_pb2.LaunchRequest(run=wire(run), member=str(GUEST), component="talks")),
+        ("Stop", local_pb2.HaltRequest(run=wire(run))),
+        ("Forget", local_pb2.ForgetRequest(job=run.job)),
+    ):
+        with pytest.raises(RpcError) as told:
+            await client.call(method, request, former)
+        assert told.value.code == "STALE_LEADER"
+    assert (client.party.home / "data" / "worker" / "leader-epoch").read_text() == "8\n"
+    await client.call("Stop", local_pb2.HaltRequest(run=wire(run)), newest)
+    await client.call("Stop", local_pb2.HaltRequest(run=wire(run)))
+
+
 async def test_only_this_partys_flow_is_obeyed(client: Client, other: Client, run: TaskRun):
     signer = client.party.signer()
     tokens = {

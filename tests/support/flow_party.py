@@ -284,6 +284,7 @@ class _Relay(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             headers = dict(context.invocation_metadata() or ())
             peer = await self._route(str(headers["x-fedparty-to"]), method, context)
             sock, name = self._SOCKETS[method.split("/")[1]]
+            sock = sock.replace("flow", peer.led_by)
             address = f"unix:{peer.home}/run/{sock}"
             channel = self._channels.setdefault(address, open_channel(address))
             calls: list[Any] = []
@@ -373,6 +374,8 @@ class FlowParty:
         self._mailbox: asyncio.Task[None]
         self._stop_mailbox = asyncio.Event()
         self._stop = asyncio.Event()
+        self.led_by = "flow"
+        """Where others reach this party's flow: the name of its sockets, as `Replicas` says."""
         self._flow: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -465,7 +468,7 @@ class FlowParty:
         self._process = None
 
     def session(self, token: str = TOKEN) -> Session:
-        return Session(self.settings.rest, Secret(token))
+        return Session(f"unix:{self.home}/run/{self.led_by}-rest.sock", Secret(token))
 
     def cut_streams(self) -> None:
         """Break every connection that this party has to others now."""
@@ -549,6 +552,17 @@ class FlowParty:
             )
             try:
                 return await call(request, metadata=tuple(metadata.items()), timeout=10)
+            except grpc.aio.AioRpcError as exc:
+                raise catalogue.from_rpc_error(exc) from exc
+
+    async def follow(self, peer: FlowParty, method: str, request: Any, reply: Any) -> list[Any]:
+        """Read a stream of a peer's coordination, as `coordinate` calls it, to its end."""
+        async with open_channel(peer.settings.peer) as channel:
+            call = channel.unary_stream(
+                f"/fedparty.v1.peer.Coordination/{method}", type(request).SerializeToString, reply.FromString
+            )
+            try:
+                return [answer async for answer in call(request, metadata=self.identity_at(peer), timeout=20)]
             except grpc.aio.AioRpcError as exc:
                 raise catalogue.from_rpc_error(exc) from exc
 

@@ -38,6 +38,8 @@ class Laboratory:
         Further keys of parties.conf.
     exchange
         Whether the parties meet at an exchange.
+    own_options
+        Keys of parties.conf for one party alone.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Laboratory:
     layout: str = "separate"
     ports: dict[str, tuple[int, int]] = field(default_factory=dict)
     exchange_port: int = 0
+    own_options: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def outputs(self) -> Path:
@@ -74,6 +77,7 @@ class Laboratory:
         for party in self.parties:
             proxy, rest = self.ports[party]
             lines += [f"[{party}]", f"proxy_port={proxy}", f"rest_port={rest}"]
+            lines += [f"{key}={value}" for key, value in self.own_options.get(party, {}).items()]
         (self.folder / "parties.conf").write_text("\n".join(lines) + "\n")
 
     def run(self, *argv: str, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
@@ -177,7 +181,8 @@ class Laboratory:
 
     def pid(self, party: str, service: str) -> int:
         """Return the process id of a service, as the supervisor sees it."""
-        pid = int(self.control(party, "pid", f"party:{service}"))
+        name = service if service.startswith("flow-") else f"party:{service}"
+        pid = int(self.control(party, "pid", name))
         assert pid > 1, f"{service} of {party} does not run"
         return pid
 
@@ -186,7 +191,7 @@ class Laboratory:
         found = {}
         for party in self.parties:
             for line in self.control(party, "status").splitlines():
-                match = re.match(r"party:(\w+)\s+RUNNING\s+pid (\d+)", line)
+                match = re.match(r"(?:party:)?([\w-]+)\s+RUNNING\s+pid (\d+)", line)
                 assert match, line
                 found[party, match[1]] = int(match[2])
         return found

@@ -43,7 +43,8 @@ _NESTED = (
 
 def container(party: str, service: str) -> str:
     """Return the name that a service's container has on its machine."""
-    return f"confs-{party}_{service}_1"
+    name, _, number = service.partition("-")
+    return f"confs-{party}_{name}_{number or 1}"
 
 
 def outer(*argv: str, timeout_s: float = 300) -> str:

@@ -79,6 +79,11 @@ class FederationKeys:
     def task_token(self, run: TaskRun, member: Member, lifetime_s: float = 60) -> str:
         return self.signers[member.party].task(run, member, lifetime_s)
 
+    def leader(self, party: str, epoch: int) -> TokenSigner:
+        """Return what the flow of a party signs with that leads in an epoch."""
+        files = (self.folder / f"{party}.key", self.folder / f"{party}.crt")
+        return TokenSigner(*files, FEDERATION, PartyId(party), epoch)
+
     def _admit(self, party: str) -> None:
         key = generate_key()
         key_file, certificate_file = self.folder / f"{party}.key", self.folder / f"{party}.crt"

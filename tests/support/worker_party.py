@@ -88,10 +88,10 @@ class WorkerParty:
         assert self._process
         return self._process.wait(20)
 
-    def signer(self) -> Any:
+    def signer(self, epoch: int = 0) -> Any:
         from fedparty.crypto.tokens import TokenSigner
 
-        return TokenSigner(self.home / "signing.key", self.home / "signing.crt", FEDERATION, self.party)
+        return TokenSigner(self.home / "signing.key", self.home / "signing.crt", FEDERATION, self.party, epoch)
 
     def address(self, name: str) -> str:
         return f"unix:{self.home}/run/{name}.sock"

@@ -209,7 +209,8 @@ def _require_same(about: About, bundle: Bundle, file: Path) -> None:
 
 
 def _with_data(bundle: Bundle) -> Iterator[str]:
-    return (service for service in bundle.services if service not in ("proxy", DATABASE))
+    """Return the services that have a volume; every job server has that of the first one."""
+    return (service for service in bundle.services if service not in ("proxy", DATABASE, *bundle.flows[1:]))
 
 
 async def _once(engine: DockerEngine, service: str, argv: tuple[str, ...]) -> tuple[str, ...]:

@@ -115,8 +115,9 @@ class Place:
         return await self.transport.read(self.home.bundle / compose.COMPOSE_FILE) is not None
 
     def container(self, service: str) -> str:
-        """Return the name of a service's container."""
-        return f"confs-{self.party}_{service}_1"
+        """Return the name of a service's container; a job server besides the first one has its number in its name."""
+        name, _, number = service.partition("-")
+        return f"confs-{self.party}_{name}_{number or 1}"
 
     async def containers(self, services: Iterable[str]) -> dict[str, Container]:
         """Return the containers that there are of these services, by name."""

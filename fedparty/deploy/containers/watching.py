@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from fedparty.deploy.containers import compose
 from fedparty.deploy.containers.compose import Container
 from fedparty.deploy.containers.place import Place
-from fedparty.deploy.health import DOWN, HEALTHY, NO_ANSWER, Reading
+from fedparty.deploy.health import DOWN, HEALTHY, NO_ANSWER, Reading, with_one_leader
 from fedparty.errors import DeployError
 
 _ANSWER_S = 60.0
@@ -30,7 +31,7 @@ async def read(place: Place, service: str, container: Container) -> Reading:
     done = await place.docker(compose.healthy(container.name), is_required=False)
     lines = [line for line in done.output.splitlines() if line.startswith("{")]
     reading = Reading.from_json(lines[-1]) if lines else Reading(service, DOWN, done.last_lines() or NO_ANSWER)
-    return Reading(service, reading.state, reading.detail, container.pid, container.started)
+    return replace(reading, service=service, pid=container.pid, started=container.started)
 
 
 async def wait(place: Place, service: str, timeout_s: float, on_reading: OnReading) -> Reading:
@@ -47,6 +48,22 @@ async def wait(place: Place, service: str, timeout_s: float, on_reading: OnReadi
         if now() > deadline or (found and found.restarts - before >= _TOO_MANY_STARTS):
             return latest
         await asyncio.sleep(_LOOK_AGAIN_S)  # Docker starts it again, later and later
+
+
+async def wait_for_leader(place: Place, readings: Sequence[Reading], timeout_s: float) -> tuple[Reading, ...]:
+    """Return readings of services that were each waited for, as soon as exactly one of several job servers leads.
+
+    One that was healthy before the other was asked may have said another role.
+    """
+    now = asyncio.get_running_loop().time
+    deadline, found = now() + timeout_s, {reading.service: reading for reading in readings}
+    flows = [reading.service for reading in readings if reading.role]
+    while (judged := with_one_leader(list(found.values()))) != tuple(found.values()) and now() < deadline:
+        containers = await place.containers(flows)
+        for flow in flows:
+            if container := containers.get(place.container(flow)):
+                found[flow] = await read(place, flow, container)
+    return judged
 
 
 async def require_healthy(place: Place, service: str, timeout_s: float) -> None:

@@ -24,6 +24,7 @@ MACHINE, TLS_CERTIFICATE = "machine", "tls certificate"
 _HOPS: Mapping[str, str] = MappingProxyType(
     {
         "federation": "mailbox",
+        "flow-2": "flow",
         "mysql": "database",
         TLS_CERTIFICATE: "tls",
         "signing certificate": "token",

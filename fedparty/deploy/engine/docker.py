@@ -13,19 +13,22 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from fedparty.deploy import audit, commands, install
-from fedparty.deploy.bundle import PROXY, Bundle, read_bundle
-from fedparty.deploy.containers import compose, preflight, releases, watching
+from fedparty.deploy.bundle import FLOW, PROXY, Bundle, flows_of, read_bundle
+from fedparty.deploy.containers import compose, flows, preflight, releases, watching
 from fedparty.deploy.containers.compose import Container
 from fedparty.deploy.containers.migration import migrate
 from fedparty.deploy.containers.place import Place
 from fedparty.deploy.containers.supply import Missing, Supply
-from fedparty.deploy.health import HEALTHY, Reading
+from fedparty.deploy.health import HEALTHY, Reading, with_one_leader
 from fedparty.deploy.home import Home
 from fedparty.deploy.report import NOT_DEPLOYED, STOPPED, ServiceState
 from fedparty.deploy.transport import Completed, Transport
 from fedparty.errors import BundleError, DeployError
 from fedparty.pki.readers import readers
 from fedparty.types import EXCHANGE
+
+LEADER_TIMEOUT_S = 15.0
+"""How long job servers that are ready may take to agree which one leads."""
 
 
 class DockerEngine:
@@ -84,7 +87,7 @@ class DockerEngine:
     def entry(self) -> tuple[str, ...]:
         """See `Engine.entry`."""
         at = () if self.transport.is_local else _ssh(self.transport.place)
-        return (*at, "docker", "exec", self.place.container("flow"))
+        return (*at, "docker", "exec", self.place.container(FLOW))
 
     @property
     def rest_url(self) -> str | None:
@@ -152,7 +155,7 @@ class DockerEngine:
         self._is_fresh = difference.is_fresh
         if bundle.own_keys:
             await install.give(self.transport, self.home.keys, owner)
-        if "flow" in bundle.services:
+        if bundle.flows:
             await self.transport.make_folder(self.home.policy)
             await install.give(self.transport, self.home.policy, owner)
         return str(difference)
@@ -167,8 +170,9 @@ class DockerEngine:
             return "runs already, nothing restarted"
         if bundle.is_loopback:
             await self.place.make_peers_network()
-        if "flow" in stale:
+        if flows_of(stale):
             await migrate(self.place, bundle)
+        await flows.settle(self.place, bundle.flows, flows_of(stale), is_anew=self._is_fresh)
         await self.place.up(is_anew=self._is_fresh and bool(before))
         return _describe_start(stale, [service for service in stale if self.place.container(service) in before])
 
@@ -186,7 +190,8 @@ class DockerEngine:
     async def wait(self, timeout_s: float, on_reading: Callable[[Reading], None]) -> tuple[ServiceState, ...]:
         """See `Engine.wait`."""
         waits = (watching.wait(self.place, service, timeout_s, on_reading) for service in self.services)
-        return await self._with_logs({reading.service: reading for reading in await asyncio.gather(*waits)})
+        readings = await watching.wait_for_leader(self.place, await asyncio.gather(*waits), LEADER_TIMEOUT_S)
+        return await self._with_logs({reading.service: reading for reading in readings})
 
     async def states(self) -> tuple[ServiceState, ...]:
         """See `Engine.states`."""
@@ -195,14 +200,15 @@ class DockerEngine:
         containers = await self.place.containers(self.services)
         known = [service for service in self.services if self.place.container(service) in containers]
         reads = (watching.read(self.place, each, containers[self.place.container(each)]) for each in known)
-        states = await self._with_logs({reading.service: reading for reading in await asyncio.gather(*reads)})
+        readings = with_one_leader(await asyncio.gather(*reads))
+        states = await self._with_logs({reading.service: reading for reading in readings})
         absent = [self._state(service, STOPPED) for service in self.services if service not in known]
         return tuple(sorted((*states, *absent), key=lambda state: self.services.index(state.service)))
 
     async def execute(self, argv: Sequence[str], *, timeout_s: float) -> Completed:
         """See `Engine.execute`."""
         program = "python" if argv[0] == commands.PYTHON else argv[0]
-        command = compose.execute(self.place.container("flow"), (program, *argv[1:]))
+        command = compose.execute(await flows.way_in(self.place, flows_of(self.services)), (program, *argv[1:]))
         return await self.place.docker(command, timeout_s=timeout_s, is_required=False)
 
     async def follow(self, service: str, lines: int, *, is_followed: bool, on_line: Callable[[str], None]) -> None:
@@ -240,8 +246,10 @@ class DockerEngine:
         name = await releases.take_back(self.transport, self.home)
         builds = await releases.images_of(self.transport, self.home, name)
         lost = [image for image, identity in builds.items() if not await self._is_named(identity, image)]
+        services = await self._services_in_place()
+        await flows.settle(self.place, flows_of(services), flows_of(services))
         await self.place.up()
-        waits = [watching.wait(self.place, each, timeout_s, lambda _: None) for each in await self._services_in_place()]
+        waits = [watching.wait(self.place, each, timeout_s, lambda _: None) for each in services]
         sick = ", ".join(reading.service for reading in await asyncio.gather(*waits) if reading.state != HEALTHY)
         outcome = f"is not healthy either: {sick}" if sick else "is healthy"
         without = f" without its build of {', '.join(lost)}, for that is gone" if lost else ""
@@ -325,7 +333,7 @@ class DockerEngine:
         bundle = self.bundle()
         if service == PROXY:
             return ServiceState(service, state, f"{bundle.address}:{bundle.proxy_port}")
-        is_rest = service == "flow" and bundle.rest_url is not None
+        is_rest = service == FLOW and bundle.rest_url is not None
         return ServiceState(service, state, str(bundle.rest_url) if is_rest else "inside only")
 
     async def _with_logs(self, readings: Mapping[str, Reading]) -> tuple[ServiceState, ...]:

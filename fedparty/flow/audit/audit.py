@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from fedparty.crypto.files import PRIVATE_FOLDER_MODE, SECRET_MODE
-from fedparty.errors import DatabaseError
+from fedparty.errors import DatabaseError, FedpartyError, RpcError
 from fedparty.flow.audit import chain
 from fedparty.flow.audit.chain import Entry, Head, Verdict
 from fedparty.flow.audit.store import AuditStore
+from fedparty.flow.leadership.term import ALONE, Term
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 65536
+_LOCK_WAIT_S, _LOCK_POLL_S = 5.0, 0.01
 Value = TypeVar("Value")
 _Waiting = tuple[Entry, float, asyncio.Future[None]]
 
@@ -42,9 +44,12 @@ class Audit:
         The file; it is made where it is absent.
     store
         Where its head is kept besides.
+    term
+        In which this process may write it.
     """
 
-    def __init__(self, path: Path, store: AuditStore) -> None:
+    def __init__(self, path: Path, store: AuditStore, term: Term = ALONE) -> None:
+        self._term = term
         self._path = path
         self._store = store
         self._waiting: list[_Waiting] = []
@@ -119,8 +124,9 @@ class Audit:
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         try:
+            self._term.check()
             before, head = await self._in_a_thread(lambda: self._append([(entry, at) for entry, at, _ in batch]))
-        except DatabaseError as exc:
+        except (DatabaseError, RpcError) as exc:
             _end(batch, exc)
             return
         try:
@@ -149,7 +155,7 @@ class Audit:
         self._path.parent.mkdir(mode=PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)  # a volume's root is Docker's
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, SECRET_MODE)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # the other replica of this flow
+            self._lock(file, fcntl.LOCK_EX)
             size, before = self._end(file)
             lines, head = [], before
             for entry, at in entries:
@@ -162,6 +168,23 @@ class Audit:
                 file.truncate(size)  # a full disk: what was not acknowledged is not there
                 raise
             return before, head
+
+    def _lock(self, file: BinaryIO, how: int) -> None:
+        """Lock the file against the other replica of this flow, which may have been stopped with the lock."""
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise DatabaseError(
+                        f"the audit log {self._path} has been locked by another process for {_LOCK_WAIT_S:g} s",
+                        hint=f"A replica of the flow was stopped while it wrote: end it. Which one: lslocks, or fuser "
+                        f"{self._path}.",
+                    ) from None
+                time.sleep(_LOCK_POLL_S)  # flock cannot wait for a limited time
+            else:
+                return
 
     def _end(self, file: BinaryIO) -> tuple[int, Head]:
         """Return the size of the file and its head; a line that a crash cut off was acknowledged to nobody."""
@@ -196,7 +219,7 @@ class Audit:
         if not self._path.exists():
             return chain.verify((), known)
         with self._path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+            self._lock(file, fcntl.LOCK_SH)
             return chain.verify(file, known)
 
     async def _in_a_thread(self, work: Callable[[], Value]) -> Value:
@@ -209,7 +232,7 @@ class Audit:
             ) from exc
 
 
-def _end(batch: Sequence[_Waiting], error: DatabaseError | None) -> None:
+def _end(batch: Sequence[_Waiting], error: FedpartyError | None) -> None:
     """Tell those who wait, and were not told yet."""
     for *_, done in batch:
         if done.done():

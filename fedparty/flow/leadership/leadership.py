@@ -87,7 +87,7 @@ class Leadership:
 
     async def campaign(self) -> None:
         """Return once this replica leads."""
-        seen, seen_at = Lease(self._holder, -1), 0.0
+        seen, seen_at, fault = Lease(self._holder, -1), 0.0, ""
         while True:
             try:
                 lease = await self._store.lease()
@@ -96,8 +96,11 @@ class Leadership:
                 is_free = not seen.holder or self._clock() - seen_at >= self._lease_s
                 if is_free and await self._is_elected(seen):
                     return
+                fault = ""
             except DatabaseError as exc:
-                logger.info("who leads is not known now: %s", exc.message)
+                if exc.message != fault:
+                    logger.warning("who leads is not known now: %s", exc.message)
+                fault = exc.message
             await asyncio.sleep(self._lease_s / _POLLS * random.uniform(0.5, 1))  # noqa: S311 - guards nothing
 
     @asynccontextmanager

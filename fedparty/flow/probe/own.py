@@ -53,7 +53,11 @@ async def _proxy(settings: FlowSettings) -> list[Check]:
 
 
 async def _flow(settings: FlowSettings) -> list[Check]:
-    return [await _answers("flow", "flow", settings.peer, settings)]
+    """Look for the job server that leads: only it listens, and it need not be this one."""
+    own = f"flow-{settings.replica}-"
+    addresses = [settings.peer.replace(own, f"flow-{number}-") for number in range(1, settings.replicas + 1)]
+    checks = await asyncio.gather(*(_answers("flow", "flow", address, settings) for address in addresses))
+    return [next((check for check in checks if check.state == OK), checks[0])]
 
 
 async def _worker(settings: FlowSettings) -> list[Check]:

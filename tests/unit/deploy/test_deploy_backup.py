@@ -88,3 +88,8 @@ async def test_why_a_restore_failed_is_told_even_if_the_machine_is_gone_then(
     with pytest.raises(DeployError, match="the disk is full"):
         await backup.restore(engine, tmp_path / "file", lambda text: None)  # type: ignore[arg-type]
     assert not (engine.home.path / ".restore").exists()
+
+
+def test_what_two_job_servers_share_is_kept_once(make_bundle: MakeBundle) -> None:
+    bundle = read_bundle(make_bundle("confs-10000", services=["proxy", "federation", "flow", "flow-2", "worker"]))
+    assert [*backup._with_data(bundle)] == ["federation", "flow", "worker"]

@@ -26,6 +26,7 @@ MakeBundle = Callable[..., Path]
 PARTY = "fedparty/party:1"
 ANSWERS = {
     compose.ENGINE_FACTS: '{"ServerVersion": "24.0.7", "DockerRootDir": "/var/lib/docker"}',
+    compose.inspect(["confs-10000_flow_1", "confs-10000_flow_2"]): "[]",
     compose.COMPOSE_VERSION: "2.26.1\n",
     compose.identities([PARTY]): f'["{PARTY}","example.org/party:stable"] sha256:1\n',
 }

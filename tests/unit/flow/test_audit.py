@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from fedparty.errors import DatabaseError
 from fedparty.flow.audit import ALLOWED, Audit, Entry, chain
 from fedparty.flow.audit.chain import Head
 from fedparty.flow.audit.store import AuditStore
+from fedparty.rpc import catalogue
 
 ENTRY = Entry("alice@10000", "submit", "10000-X", ALLOWED, "rule 'sums'")
 
@@ -42,6 +44,35 @@ def path(tmp_path: Path) -> Path:
 async def _write(audit: Audit, count: int) -> None:
     for number in range(count):
         await audit.record(Entry("alice@10000", "submit", f"job {number}", ALLOWED, "rule 'sums'"))
+
+
+async def test_a_lock_that_is_not_given_back_holds_nobody_up_for_ever(
+    store: AuditStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedparty.flow.audit.audit._LOCK_WAIT_S", 0.05)
+    audit = Audit(path, store)
+    await audit.record(ENTRY)
+    with path.open("rb") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        with pytest.raises(DatabaseError, match="has been locked by another process") as raised:
+            await audit.record(ENTRY)
+    assert f"fuser {path}" in raised.value.hint
+    await audit.record(ENTRY)
+    assert (await audit.verify()).head.sequence == 2
+
+
+async def test_a_flow_that_leads_no_more_writes_nothing(store: AuditStore, path: Path) -> None:
+    class Over:
+        epoch, fence = 7, None
+
+        def check(self) -> None:
+            raise catalogue.error("SHUTTING_DOWN", "this replica of the flow leads no more")
+
+    await Audit(path, store).record(ENTRY)
+    before = path.read_bytes()
+    with pytest.raises(DatabaseError, match="leads no more"):
+        await Audit(path, store, Over()).record(ENTRY)
+    assert path.read_bytes() == before
 
 
 async def test_entries_are_kept_in_order_and_privately(store: AuditStore, path: Path) -> None:
