@@ -59,13 +59,16 @@ def submit(
 ) -> int:
     """Submit the job that FOLDER/job.yaml describes.
 
-    The file is checked before anything is sent. Nothing else in the folder is read.
+    The file is checked before anything is sent, and so is FOLDER/custom, the job's own code. Nothing else is read.
     """
     from fedparty.jobs import folder as folders
 
-    description = folders.read(folder, parameters).model_dump(mode="json", exclude_defaults=True)
+    described, package = folders.load(folder, parameters)
+    description = described.model_dump(mode="json", exclude_defaults=True)
     with session.open_session(profile, home) as party:
-        return _submit(party, lambda: party.submit(description), is_waited, output)
+        if package is not None:
+            click.echo(f"its own code: {len(package.files)} files, SHA-256 {package.sha256}", err=True)
+        return _submit(party, lambda: party.submit(description, package), is_waited, output)
 
 
 @job.command("list")
@@ -178,7 +181,9 @@ def clone(words: str, folder: Path, profile: str | None, home: Path | None) -> N
 
     with session.open_session(profile, home) as party:
         found = party.find(words)
-        folders.write(folder, party.description(found), f"As job {found}.")
+        described = party.description(found)
+        package = party.code(found) if folders.CODE in described else None
+        folders.write(folder, described, f"As job {found}.", package)
     click.echo(f"{folder / folders.FILE} was written; run it: fedparty job submit {folder}")
 
 

@@ -1,6 +1,7 @@
 """What a party knows of a job, as one folder.
 
     job.yaml       what it was to do: a job's folder, so that it can be submitted again
+    custom/        its own code, if it has any
     status.json    what became of it, and of each task's roles
     result.json    what this party's own roles returned, by task and role
     logs.jsonl     what they logged
@@ -53,7 +54,8 @@ def write(party: Session, job: str, folder: Path) -> list[str]:
 
 def _fill(party: Session, job: str, folder: Path) -> None:
     status = party.job(job)
-    folders.write(folder, party.description(job), f"As job {job}.")
+    described = party.description(job)
+    folders.write(folder, described, f"As job {job}.", party.code(job) if folders.CODE in described else None)
     _write_json(folder / "status.json", texts.content(status))
     _write_json(folder / "result.json", _results(status, party.party().id))
     with (folder / "logs.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as file:

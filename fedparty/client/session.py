@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fedparty.client import failures, signing, status
@@ -23,6 +23,9 @@ from fedparty.client.status import JobStatus, PartyStatus, Pong
 from fedparty.crypto.files import read_secret
 from fedparty.errors import ConfigurationError, JobError, RpcError
 from fedparty.types import JOB_ID, Secret
+
+if TYPE_CHECKING:
+    from fedparty.jobs.code import Package
 
 _SOCKET = "flow-rest.sock"
 _WAIT_S = 30.0
@@ -96,14 +99,21 @@ class Session(Governance):
             return cls(f"unix:{socket}", token)
         return cls(url, token, ca_certificate=bundle / "ca" / "ca.crt")
 
-    def submit(self, description: Mapping[str, Any]) -> JobStatus:
+    def submit(self, description: Mapping[str, Any], package: Package | None = None) -> JobStatus:
         """Submit a job.
+
+        Parameters
+        ----------
+        package
+            Its own code; it is brought first.
 
         Raises
         ------
         FedpartyError
             The description is wrong, the token is refused, or the flow is not reached.
         """
+        if package is not None:
+            self._call("PUT", f"/v1/code/{package.sha256}", content=package.content, timeout=_READING_S)
         text = json.dumps(description).encode()
         headers = {"content-type": "application/json"} | signing.headers(self, text)
         return status.job_from(self._call("POST", "/v1/jobs", content=text, headers=headers))
@@ -175,6 +185,21 @@ class Session(Governance):
         """
         described: dict[str, Any] = self._call("GET", f"/v1/jobs/{job}/description")
         return described
+
+    def code(self, job: str) -> Package:
+        """Return a job's own code.
+
+        Raises
+        ------
+        FedpartyError
+            There is no such job, it has none, the token is refused, or the flow is not reached.
+        """
+        from fedparty.jobs import code
+
+        with failures.translated(self.address):
+            response = self._client.get(f"/v1/jobs/{job}/code", timeout=_READING_S)
+        failures.check(response, self.address)
+        return code.read(response.content)
 
     def rerun(self, job: str) -> JobStatus:
         """Submit a job again: a new one, with the same description.

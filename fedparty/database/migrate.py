@@ -19,7 +19,7 @@ from fedparty.settings import FlowSettings
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISION = "0005"
+REVISION = "0007"
 """The newest migration that this release's statements need."""
 
 TIMEOUT_S = 60.0

@@ -17,6 +17,7 @@ from fedparty.errors import FedpartyError
 from fedparty.flow import components
 from fedparty.flow.admission import Admission, Asked
 from fedparty.flow.background import until_read, until_recorded
+from fedparty.flow.codes import Codes
 from fedparty.flow.notices import KEPT_S, Notices
 from fedparty.flow.peers import Peers
 from fedparty.flow.records import Job, Outcome
@@ -27,6 +28,7 @@ from fedparty.flow.store import Store
 from fedparty.flow.turns import Turns
 from fedparty.jobs import description as descriptions
 from fedparty.jobs.description import JobDescription
+from fedparty.rpc import catalogue
 from fedparty.rpc.logging import log_context
 from fedparty.types import JobId
 
@@ -44,6 +46,8 @@ class Scheduler:
         Decides whether it takes part, and signs for its people.
     store, peers
         Its database, and the way to every party.
+    codes
+        The jobs' own code that is here.
     max_attempts
         How often a task is tried whose processes are lost.
     timeout_s
@@ -51,13 +55,21 @@ class Scheduler:
     """
 
     def __init__(
-        self, site: Site, admission: Admission, store: Store, peers: Peers, max_attempts: int, timeout_s: float
+        self,
+        site: Site,
+        admission: Admission,
+        store: Store,
+        peers: Peers,
+        codes: Codes,
+        max_attempts: int,
+        timeout_s: float,
     ) -> None:
         self._party = site.party
         self._site = site
         self._admission = admission
         self._store = store
         self._peers = peers
+        self._codes = codes
         self._max_attempts = max_attempts
         self._timeout_s = timeout_s
         self._notices = Notices(site, store, peers)
@@ -90,6 +102,7 @@ class Scheduler:
             Written down, the description is not one that every party can read; or a component, a role or a parameter
             is unknown.
         RpcError
+            BAD_REQUEST: its own code was not brought before.
             NOT_ENOUGH_RESOURCES: a task asks for more than this party will ever have. POLICY_REFUSED, TOKEN_REFUSED:
             see `Admission.submitted`.
         """
@@ -97,6 +110,9 @@ class Scheduler:
         text = asked.text or description.travelling()
         description = descriptions.parse(text)
         await asyncio.to_thread(components.check, description)
+        if not await self._codes.has(description):
+            message = "the job's own code is not here: bring it first"
+            raise catalogue.error("BAD_REQUEST", message, hint="fedparty job submit does; in REST: PUT /v1/code.")
         job = Job(
             id=JobId(f"{self._party}-{ULID()}"),
             initiator=self._party,

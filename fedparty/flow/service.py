@@ -27,6 +27,8 @@ from fedparty.flow.background import Background, until_read
 from fedparty.flow.bindings import Bindings
 from fedparty.flow.bindings.store import BindingStore
 from fedparty.flow.changes import Changes
+from fedparty.flow.codes import Codes
+from fedparty.flow.codes.store import CodeStore
 from fedparty.flow.coordination import Coordination
 from fedparty.flow.launcher import Launcher
 from fedparty.flow.logs import Logs
@@ -70,17 +72,19 @@ async def serve(settings: FlowSettings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings))
         neighbours = await stack.enter_async_context(_open_neighbours(settings))
-        site = await stack.enter_async_context(_site(settings, store, neighbours))
         governance = await stack.enter_async_context(_govern(settings, store))
-        await stack.enter_async_context(_coordination(settings, store, site, governance.admission))
-        peers = Peers(neighbours.egress, settings.peer_timeout_s)
-        scheduler = await stack.enter_async_context(_scheduler(settings, site, governance.admission, store, peers))
-        await stack.enter_async_context(_retention(settings, site, store))
+        codes, admission = Codes(settings.party, CodeStore(store.database)), governance.admission
+        site = await stack.enter_async_context(_site(settings, store, neighbours, codes, admission))
+        await stack.enter_async_context(_coordination(settings, store, site, admission, codes))
+        peers = Peers(neighbours.egress, settings.peer_timeout_s, codes)
+        scheduler = await stack.enter_async_context(_scheduler(settings, site, admission, store, peers, codes))
+        await stack.enter_async_context(_retention(settings, site, store, codes))
         logs = Logs(settings.party, store, neighbours.launcher.read_log)
         figures = Logs(settings.party, store, neighbours.launcher.read_metrics)
         backend = Backend(
             settings.party, settings.federation, store, scheduler, site, peers, logs, figures,
-            governance.people, governance.policy, governance.admission, governance.audit, settings.ca_certificate,
+            governance.people, governance.policy, governance.admission, governance.audit, codes,
+            settings.ca_certificate,
         )  # fmt: skip
         app = create_app(backend, str(settings.api_token))
         await stack.enter_async_context(serve_http(settings.rest, app, grace_s=_REST_GRACE_S))
@@ -190,11 +194,16 @@ async def _open_neighbours(settings: FlowSettings) -> AsyncIterator[_Neighbours]
 
 
 @asynccontextmanager
-async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -> AsyncIterator[Site]:
+async def _site(
+    settings: FlowSettings, store: Store, neighbours: _Neighbours, codes: Codes, admission: Admission
+) -> AsyncIterator[Site]:
     resources = Resources(settings.party, settings.cores, settings.memory_bytes)
     lease_s = 2 * settings.peer_timeout_s
     bindings = Bindings(settings.party, BindingStore(store.database), neighbours.launcher)
-    site = Site(settings.party, store, resources, neighbours.launcher, neighbours.mailbox, bindings, lease_s)
+    site = Site(
+        settings.party, store, resources, neighbours.launcher, neighbours.mailbox, bindings, codes, admission.granted,
+        lease_s,
+    )  # fmt: skip
     await site.adopt()
     try:
         yield site
@@ -203,9 +212,12 @@ async def _site(settings: FlowSettings, store: Store, neighbours: _Neighbours) -
 
 
 @asynccontextmanager
-async def _coordination(settings: FlowSettings, store: Store, site: Site, admission: Admission) -> AsyncIterator[None]:
+async def _coordination(
+    settings: FlowSettings, store: Store, site: Site, admission: Admission, codes: Codes
+) -> AsyncIterator[None]:
     guard = StreamGuard(Revocations(settings.revocations))
-    coordination = Coordination(site, admission, store, guard, read_secret(settings.proxy_secret), settings.federation)
+    secret = read_secret(settings.proxy_secret)
+    coordination = Coordination(site, admission, store, codes, guard, secret, settings.federation)
     server = await coordination.listen(settings.peer)
     try:
         async with guard.watching():
@@ -216,9 +228,9 @@ async def _coordination(settings: FlowSettings, store: Store, site: Site, admiss
 
 @asynccontextmanager
 async def _scheduler(
-    settings: FlowSettings, site: Site, admission: Admission, store: Store, peers: Peers
+    settings: FlowSettings, site: Site, admission: Admission, store: Store, peers: Peers, codes: Codes
 ) -> AsyncIterator[Scheduler]:
-    scheduler = Scheduler(site, admission, store, peers, settings.max_attempts, settings.job_timeout_s)
+    scheduler = Scheduler(site, admission, store, peers, codes, settings.max_attempts, settings.job_timeout_s)
     await scheduler.resume()
     try:
         yield scheduler
@@ -227,9 +239,9 @@ async def _scheduler(
 
 
 @asynccontextmanager
-async def _retention(settings: FlowSettings, site: Site, store: Store) -> AsyncIterator[None]:
+async def _retention(settings: FlowSettings, site: Site, store: Store, codes: Codes) -> AsyncIterator[None]:
     background = Background()
-    retention = Retention(site, store, settings.retention_days, settings.retention_jobs)
+    retention = Retention(site, store, codes, settings.retention_days, settings.retention_jobs)
     background.keep("retention", retention.run())
     try:
         yield

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from weakref import WeakValueDictionary
@@ -22,11 +22,14 @@ from fedparty.errors import DatabaseError, RpcError
 from fedparty.federation.client import MailboxClient
 from fedparty.flow.background import Background, until_read, until_recorded
 from fedparty.flow.bindings import Bindings
+from fedparty.flow.codes import Codes
 from fedparty.flow.launcher import Launcher
+from fedparty.flow.policy import Rule
 from fedparty.flow.records import Job, Outcome, RoleRun
 from fedparty.flow.resources import Resources, needs_of, rank_of
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
+from fedparty.jobs.code import is_custom
 from fedparty.jobs.description import MAX_TIMEOUT_S
 from fedparty.rpc import catalogue
 from fedparty.types import JobId, PartyId, TaskRun
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 _BACKOFF_S, _MAX_BACKOFF_S = 0.2, 30.0
 _FIRST_WORD_S, _MAX_LEARN_BACKOFF_S = 1.0, 2.0
+
+Granted = Callable[[Job, str], Mapping[str, Rule]]
 
 
 class Site:
@@ -46,8 +51,10 @@ class Site:
         Who this is.
     store, resources, launcher, mailbox
         Its database, its resources, worker service and mailbox.
-    bindings
-        Its tables.
+    bindings, codes
+        Its tables, and the jobs' own code that is here.
+    granted
+        Returns by role the rule of the site's policy under which a task runs; see `Admission.granted`.
     lease_s
         How long prepared resources are kept for a start that does not come.
     """
@@ -60,6 +67,8 @@ class Site:
         launcher: Launcher,
         mailbox: MailboxClient,
         bindings: Bindings,
+        codes: Codes,
+        granted: Granted,
         lease_s: float,
     ) -> None:
         self.party = party
@@ -68,6 +77,9 @@ class Site:
         self.launcher = launcher
         self._mailbox = mailbox
         self.bindings = bindings
+        self._codes = codes
+        self._granted = granted
+        self._unheld = ""
         self._lease_s = lease_s
         self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
         self._leases: dict[TaskRun, asyncio.TimerHandle] = {}
@@ -91,6 +103,7 @@ class Site:
                 return
             await self._end_attempts([role for role in roles if role.run.attempt < run.attempt], "a newer attempt")
             self.check(job)
+            self._check_hold(job, run)
             await self._check_tables(job, run)
             await self._hold(known or job, run)
 
@@ -104,6 +117,17 @@ class Site:
         """
         if job.description.members_at(self.party):
             self.resources.check({task: needs_of(job, task, self.party) for task in job.description.tasks})
+
+    def _check_hold(self, job: Job, run: TaskRun) -> None:
+        """Refuse a job's own code that must be held, where this machine cannot."""
+        if not self._unheld or not is_custom(job.description.tasks[run.task].component):
+            return
+        if any(rule.isolation == "kernel" for rule in self._granted(job, run.task).values()):
+            raise catalogue.error(
+                "POLICY_REFUSED",
+                f"party {self.party} cannot hold a job's own code: {self._unheld}",
+                hint=f"The people of party {self.party} may trust it without: isolation: none in their policy.yaml.",
+            )
 
     async def _check_tables(self, job: Job, run: TaskRun) -> None:
         """Refuse a task that names a table which is not bound here."""
@@ -238,7 +262,9 @@ class Site:
         backoff_s = _BACKOFF_S
         while True:
             try:
-                self.resources.learn(await self.launcher.describe())
+                machine = await self.launcher.describe()
+                self._unheld = machine.unheld
+                self.resources.learn(machine)
                 return
             except RpcError as exc:
                 logger.info("what the worker's machine has is asked again: %s", exc.message)
@@ -295,15 +321,23 @@ class Site:
             ) from exc
 
     async def _launch(self, job: Job, run: TaskRun, roles: list[RoleRun]) -> None:
+        rules = self._granted(job, run.task)
         self._take(job, run)
         self._lease(run)
         for role in roles:
             tables = await self.bindings.of(job.description.parameters_of(run.task, role.member))
-            await self.launcher.start(job, run, role.member, tables)
+            isolation = rules[role.member.role].isolation
+            if not await self.launcher.start(job, run, role.member, tables, isolation):
+                await self._bring_code(job)
+                await self.launcher.start(job, run, role.member, tables, isolation)
         await self._store.launched(run, self.party)
         self._end_lease(run)
         logger.info("attempt %d started: %s", run.attempt, ", ".join(str(role.member) for role in roles))
         self._watch(run, job)
+
+    async def _bring_code(self, job: Job) -> None:
+        if code := job.description.code:
+            await self.launcher.bring(job.id, code.sha256, await self._codes.get(code.sha256))
 
     def _take(self, job: Job, run: TaskRun) -> None:
         self.resources.take(rank_of(job, run), needs_of(job, run.task, self.party))

@@ -318,6 +318,7 @@ def _job_values(job: Job) -> dict[str, Any]:
         "deadline_at": job.deadline_at,
         "submitter": job.submitter,
         "voucher": job.voucher or None,
+        "code": job.description.code.sha256 if job.description.code else None,
         "is_held": job.is_held,
     }
 

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,18 +23,20 @@ from prometheus_client.registry import Collector
 from fedparty.crypto.tokens import TokenVerifier
 from fedparty.errors import ConfigurationError, FedpartyError, JobError
 from fedparty.federation.names import member_from, run_from
-from fedparty.jobs import machine
+from fedparty.jobs import code, machine
 from fedparty.rpc import catalogue, operations
 from fedparty.rpc.channels import bearer_of
 from fedparty.rpc.logging import bind
-from fedparty.rpc.server import Context, server_stream, start_server, unary
+from fedparty.rpc.server import Context, parse, raw_client_stream, server_stream, start_server, unary
 from fedparty.rpc.server import service as service_handlers
 from fedparty.rpc.sockets import UNIX_PREFIX, unix_path
+from fedparty.rpc.stream import next_message, read_bytes
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.settings import WorkerSettings
 from fedparty.storage import reading
-from fedparty.types import JobId, parse_job_id, party_of_uri
-from fedparty.worker import linux, outputs
+from fedparty.types import JobId, TaskRun, parse_job_id, party_of_uri
+from fedparty.worker import code as job_code
+from fedparty.worker import isolation, linux, outputs
 from fedparty.worker.forkserver import ForkServer
 from fedparty.worker.launcher import Launcher, UnknownTaskError
 from fedparty.worker.linux import FileChanges
@@ -45,6 +48,7 @@ SERVICE = "fedparty.v1.local.Worker"
 SCOPE = "worker"
 
 _OUTPUT_CHUNK_BYTES = 1 << 18
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class WorkerService:
@@ -75,14 +79,35 @@ class WorkerService:
     async def start(self, request: local_pb2.LaunchRequest, context: Context) -> Message:
         """Start one role of a task attempt."""
         self._authorize(context)
-        self._launcher.start(self._spec(request), request.remaining_s)
+        spec = self._spec(request)
+        if spec.code and not job_code.is_unpacked(spec.code) and not self._launcher.is_known(spec):
+            return local_pb2.LaunchReply(needs_code=True)
+        self._launcher.start(spec, request.remaining_s)
         return local_pb2.LaunchReply()
+
+    async def bring(self, messages: AsyncIterator[bytes], context: Context) -> Message:
+        """Take in a job's own code."""
+        self._authorize(context)
+        header = parse(local_pb2.CodeHeader, await next_message(messages))
+        try:
+            job, sha256 = parse_job_id(header.job), _digest(header.sha256)
+            if header.size_bytes > code.MAX_BYTES:
+                raise ValueError(f"{header.size_bytes} bytes of code are more than {code.MAX_BYTES}")
+            content = await read_bytes(messages, header.size_bytes)
+            await asyncio.to_thread(job_code.unpack, self._jobs, job, sha256, content)
+        except ValueError as exc:
+            raise catalogue.error("BAD_REQUEST", str(exc)) from exc
+        except JobError as exc:
+            raise catalogue.error("BAD_REQUEST", exc.message, hint=exc.hint) from exc
+        return local_pb2.BringReply()
 
     async def describe(self, _request: local_pb2.DescribeRequest, context: Context) -> Message:
         """Tell what the machine gives to tasks."""
         self._authorize(context)
         found = machine.detect()
-        return local_pb2.DescribeReply(cores=found.cores, memory_bytes=found.memory_bytes, gpus=len(found.gpus))
+        return local_pb2.DescribeReply(
+            cores=found.cores, memory_bytes=found.memory_bytes, gpus=len(found.gpus), unheld=isolation.unheld()
+        )
 
     async def stop(self, request: local_pb2.HaltRequest, context: Context) -> Message:
         """Kill a task attempt; the answer comes when it has ended."""
@@ -193,6 +218,8 @@ class WorkerService:
         run, member = run_from(request.run), member_from(request.member)
         if member.party != self._settings.party:
             raise catalogue.error("BAD_REQUEST", f"{member} is not a role of party {self._settings.party}")
+        if bool(request.code) != code.is_custom(request.component):
+            raise catalogue.error("BAD_REQUEST", f"{request.component[:100]!r} and the job's code do not go together")
         if not 0 <= request.remaining_s < math.inf:
             raise catalogue.error("BAD_REQUEST", f"{request.remaining_s} s is no time limit")
         return TaskSpec(
@@ -212,7 +239,16 @@ class WorkerService:
             log_level=self._settings.log_level,
             tables=request.tables or "[]",
             tables_folder=str(self._settings.tables.absolute()),
+            code=self._code_folder(run, request.code),
+            isolation=request.isolation or isolation.KERNEL,
+            leaving=request.leaving,
         )
+
+    def _code_folder(self, run: TaskRun, sha256: str) -> str:
+        try:
+            return str(job_code.folder_of(self._jobs, run.job, _digest(sha256))) if sha256 else ""
+        except ValueError as exc:
+            raise catalogue.error("BAD_REQUEST", str(exc)) from exc
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event, fork_server: ForkServer) -> None:
@@ -258,6 +294,7 @@ async def _serving(settings: WorkerSettings, launcher: Launcher) -> AsyncIterato
         methods = {
             "Start": unary(local_pb2.LaunchRequest, service.start),
             "Describe": unary(local_pb2.DescribeRequest, service.describe),
+            "Bring": raw_client_stream(service.bring),
             "Stop": unary(local_pb2.HaltRequest, service.stop),
             "Watch": server_stream(local_pb2.WatchRequest, service.watch),
             "ReadLog": server_stream(local_pb2.ReadLogRequest, service.read_log),
@@ -339,6 +376,12 @@ def _from_anywhere(address: str) -> str:
     """Return an address that is valid in every working directory; a link in it (a short path) is followed."""
     path = unix_path(address)
     return address if path is None else f"{UNIX_PREFIX}{Path(os.path.realpath(path.parent), path.name)}"
+
+
+def _digest(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no SHA-256")
+    return text
 
 
 def _job_of(request: local_pb2.ForgetRequest) -> JobId:

@@ -32,10 +32,21 @@ from fedparty.database.migrate import upgrade
 from fedparty.federation.names import run_from
 from fedparty.federation.service import serve as serve_mailbox
 from fedparty.flow.service import serve as serve_flow
+from fedparty.jobs.code import Package
 from fedparty.pki.authority import Authority
 from fedparty.rpc import catalogue
 from fedparty.rpc.channels import bearer_of, open_channel
-from fedparty.rpc.server import Context, Server, server_stream, service, start_server, unary
+from fedparty.rpc.server import (
+    Context,
+    Server,
+    parse,
+    raw_client_stream,
+    server_stream,
+    service,
+    start_server,
+    unary,
+)
+from fedparty.rpc.stream import next_message, read_bytes
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.settings import FederationSettings, FlowSettings
 from fedparty.types import Member, Secret, TaskRun, party_uri
@@ -43,9 +54,10 @@ from fedparty.types import Member, Secret, TaskRun, party_uri
 FEDERATION = "lab"
 TOKEN = "open-sesame"
 OPEN = ("waiting", "running")
-EVERYTHING = (
-    "version: 1\nrules: [{name: everything, parties: all, components: all, tables: all, reveals: individual}]\n"
-)
+EVERYTHING = """\
+version: 1
+rules: [{name: everything, parties: all, components: all, tables: all, reveals: individual, custom: true}]
+"""
 """A policy that refuses nothing."""
 
 Databases = Callable[[Path], dict[str, Any]]
@@ -84,6 +96,10 @@ class ScriptedWorker:
         """What each role may read."""
         self.files: dict[str, Any] = {}
         """What is in the files that can be bound, by path."""
+        self.codes: dict[str, bytes] = {}
+        """The jobs' own code that was brought, by its digest."""
+        self.isolation: dict[tuple[TaskRun, Member], str] = {}
+        self.unheld = ""
         self.changed = asyncio.Condition()
         self._server: Server | None = None
 
@@ -91,6 +107,7 @@ class ScriptedWorker:
         handlers = {
             "Describe": unary(local_pb2.DescribeRequest, self._describe),
             "Start": unary(local_pb2.LaunchRequest, self._start),
+            "Bring": raw_client_stream(self._bring),
             "Stop": unary(local_pb2.HaltRequest, self._stop),
             "Watch": server_stream(local_pb2.WatchRequest, self._watch),
             "ReadLog": server_stream(local_pb2.ReadLogRequest, self._read_log),
@@ -131,12 +148,15 @@ class ScriptedWorker:
         self.states[run, member] = peer_pb2.TaskReport(role=member.role, party=member.party, state=state, **fields)
 
     async def _describe(self, _request: local_pb2.DescribeRequest, _context: Context) -> local_pb2.DescribeReply:
-        return local_pb2.DescribeReply(cores=2, memory_bytes=8 << 30, gpus=2)
+        return local_pb2.DescribeReply(cores=2, memory_bytes=8 << 30, gpus=2, unheld=self.unheld)
 
     async def _start(self, request: local_pb2.LaunchRequest, context: Context) -> local_pb2.LaunchReply:
         bearer_of(context)
         key = run_from(request.run), Member.parse(request.member)
+        if request.code and request.code not in self.codes:
+            return local_pb2.LaunchReply(needs_code=True)
         async with self.changed:
+            self.isolation[key] = request.isolation
             if key not in self.states:
                 self.starts.append(key)
                 self.parameters[key] = json.loads(request.parameters)
@@ -147,12 +167,18 @@ class ScriptedWorker:
         return local_pb2.LaunchReply()
 
     def _begin(self, component: str, run: TaskRun, member: Member) -> None:
-        if component == "succeed" or (component == "hang_guest" and member.role != "guest"):
+        if component in ("succeed", "custom:own.Succeed") or (component == "hang_guest" and member.role != "guest"):
             self._report(run, member, "success", result=json.dumps({"role": member.role}))
         elif component == "fail" and member.role == "host":
             self._report(run, member, "failed", error="no such table", hint="Bind the table.")
         else:
             self._report(run, member, "running")
+
+    async def _bring(self, messages: AsyncIterator[bytes], context: Context) -> local_pb2.BringReply:
+        bearer_of(context)
+        header = parse(local_pb2.CodeHeader, await next_message(messages))
+        self.codes[header.sha256] = await read_bytes(messages, header.size_bytes)
+        return local_pb2.BringReply()
 
     async def _stop(self, request: local_pb2.HaltRequest, _context: Context) -> local_pb2.HaltReply:
         run = run_from(request.run)
@@ -392,8 +418,8 @@ class FlowParty:
 
         return await asyncio.get_running_loop().run_in_executor(_PEOPLE, asked)
 
-    async def submit(self, job: Mapping[str, Any]) -> str:
-        return str((await self.call(lambda session: session.submit(job))).id)
+    async def submit(self, job: Mapping[str, Any], package: Package | None = None) -> str:
+        return str((await self.call(lambda session: session.submit(job, package))).id)
 
     async def until(self, job: str, *states: str, timeout_s: float = 15) -> JobStatus:
         """Return a job once it is in one of the states (default: a final one)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedparty.flow.admission import Admission
 from fedparty.flow.audit import Audit
+from fedparty.flow.codes import Codes
 from fedparty.flow.logs import Logs
 from fedparty.flow.peers import Peers
 from fedparty.flow.people import People
@@ -36,4 +37,5 @@ class Backend:
     policy: PolicyFile
     admission: Admission
     audit: Audit
+    codes: Codes
     ca_certificate: Path

@@ -12,6 +12,7 @@ from typing import Any
 
 from fedparty.components.requirements import Requirements, Reveals
 from fedparty.flow.policy.model import ALL, Policy, Rule
+from fedparty.jobs import code
 from fedparty.jobs.description import JobDescription
 from fedparty.types import PartyId
 
@@ -69,23 +70,33 @@ Needs = Callable[[str, Mapping[str, Any]], Requirements]
 
 def decide(policy: Policy, site: PartyId, job: JobDescription, by: Submission, needs: Needs) -> tuple[Decision, ...]:
     """Return a decision for every task and every role that `site` would play in it."""
+    digest = job.code.sha256 if job.code else ""
+
+    def decision(name: str, role: str, parameters: Mapping[str, Any]) -> Decision:
+        component = job.tasks[name].component
+        own = digest if code.is_custom(component) else ""
+        return _decide(policy, by, name, role, component, needs(component, parameters), own)
+
     return tuple(
-        _decide(policy, by, name, member.role, task.component, needs(task.component, job.parameters_of(name, member)))
-        for name, task in job.tasks.items()
+        decision(name, member.role, job.parameters_of(name, member))
+        for name in job.tasks
         for member in job.members_at(site)
     )
 
 
-def _decide(policy: Policy, by: Submission, task: str, role: str, component: str, needs: Requirements) -> Decision:
+def _decide(
+    policy: Policy, by: Submission, task: str, role: str, component: str, needs: Requirements, digest: str
+) -> Decision:
     if policy.signed and not by.is_signed:
         return Decision(task, role, component, None, "this site takes submissions with the user's own signature only")
     fewest, nearest = math.inf, ""
     reading = f" over {', '.join(needs.tables)}" if needs.tables else ""
-    why = f"no rule allows component {component}{reading} in role {role} to {by}"
+    own = f" (the job's own code, SHA-256 {digest})" if digest else ""
+    why = f"no rule allows component {component}{own}{reading} in role {role} to {by}"
     for rule in policy.rules:
-        missing = (*_missing(rule, by, role, component), *_unread(rule, needs))
+        missing = (*_missing(rule, by, role, component), *_untrusted(rule, digest), *_unread(rule, needs))
         if not missing:
-            return Decision(task, role, component, rule, f"rule {rule.name!r}")
+            return Decision(task, role, component, rule, f"rule {rule.name!r}{own}")
         if len(missing) < fewest:
             fewest = len(missing)
             nearest = f"; the nearest rule, {rule.name!r}, is not for {' nor for '.join(missing)}"
@@ -106,6 +117,12 @@ def _missing(rule: Rule, by: Submission, role: str, component: str) -> Iterator[
         yield f"component {component}"
     if rule.signed and not by.is_signed:
         yield "a submission without the user's signature"
+
+
+def _untrusted(rule: Rule, digest: str) -> Iterator[str]:
+    """Yield that a rule is not for the job's own code."""
+    if digest and not (rule.custom is True or (isinstance(rule.custom, tuple) and _has(rule.custom, digest))):
+        yield "a job's own code" if rule.custom is False else "that code"
 
 
 def _unread(rule: Rule, needs: Requirements) -> Iterator[str]:

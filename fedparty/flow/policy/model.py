@@ -41,6 +41,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
 Parties = Annotated[Names, _each(PARTY_ID.pattern, "a party id")]
 Roles = Annotated[Names, _each(ROLE.pattern, "a role")]
+Digests = Annotated[Names, _each("[0-9a-f]{64}", "a SHA-256 in hexadecimal")]
 UserRoles = Annotated[Names, _each("|".join(UserRole), f"one of {', '.join(UserRole)}")]
 
 
@@ -65,6 +66,10 @@ class Rule(BaseModel):
     """Which of this site's tables may be read."""
     reveals: Literal["aggregates", "individual"] = "aggregates"
     """What others may learn of these tables: sums over groups, or values of single rows, too."""
+    custom: bool | Digests = False
+    """Whether jobs' own code may run, other parties' or this one's: none, any, or what has one of these SHA-256."""
+    isolation: Literal["kernel", "none"] = "kernel"
+    """What must hold such code: this machine's kernel; or nothing, for it is trusted like an installed component."""
     min_group: Annotated[int, Field(ge=0)] = 0
     """The smallest group of rows that results may tell something of, where tables are read; 0: what the component
     keeps to by itself."""

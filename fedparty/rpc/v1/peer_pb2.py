@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x65\x64party/v1/peer.proto\x12\x10\x66\x65\x64party.v1.peer\"g\n\nObjectName\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06sender\x18\x05 \x01(\t\x12\x10\n\x08receiver\x18\x06 \x01(\t\"\x8e\x01\n\rDeliverHeader\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.fedparty.v1.peer.ObjectName\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\r\n\x05shape\x18\x05 \x03(\x04\x12\r\n\x05token\x18\x06 \x01(\t\"\"\n\x0e\x44\x65liverTrailer\x12\x10\n\x08\x63hecksum\x18\x01 \x01(\x0c\"\x0e\n\x0c\x44\x65liverReply\"3\n\x05RunId\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\x83\x01\n\x0ePrepareRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x13\n\x0bremaining_s\x18\x04 \x01(\x01\x12\x0f\n\x07voucher\x18\x05 \x01(\t\" \n\x0cPrepareReply\x12\x10\n\x08protocol\x18\x01 \x01(\t\"1\n\x0bQueueReport\x12\x0f\n\x07is_turn\x18\x01 \x01(\x08\x12\x11\n\twaits_for\x18\x02 \x01(\t\"4\n\x0cStartRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"\x0c\n\nStartReply\"8\n\x10SuperviseRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"e\n\nTaskReport\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\x12\x0e\n\x06result\x18\x06 \x01(\t\"d\n\x0bStopRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0b\n\tStopReply\"\x1e\n\x0bPingRequest\x12\x0f\n\x07padding\x18\x01 \x01(\x0c\"=\n\tPingReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t2W\n\x07Mailbox\x12L\n\x07\x44\x65liver\x12\x1f.fedparty.v1.peer.DeliverHeader\x1a\x1e.fedparty.v1.peer.DeliverReply(\x01\x32\xc7\x03\n\x0c\x43oordination\x12K\n\x07Prepare\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1e.fedparty.v1.peer.PrepareReply\x12J\n\x05Queue\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1d.fedparty.v1.peer.QueueReport0\x01\x12\x45\n\x05Start\x12\x1e.fedparty.v1.peer.StartRequest\x1a\x1c.fedparty.v1.peer.StartReply\x12O\n\tSupervise\x12\".fedparty.v1.peer.SuperviseRequest\x1a\x1c.fedparty.v1.peer.TaskReport0\x01\x12\x42\n\x04Stop\x12\x1d.fedparty.v1.peer.StopRequest\x1a\x1b.fedparty.v1.peer.StopReply\x12\x42\n\x04Ping\x12\x1d.fedparty.v1.peer.PingRequest\x1a\x1b.fedparty.v1.peer.PingReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x65\x64party/v1/peer.proto\x12\x10\x66\x65\x64party.v1.peer\"g\n\nObjectName\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06sender\x18\x05 \x01(\t\x12\x10\n\x08receiver\x18\x06 \x01(\t\"\x8e\x01\n\rDeliverHeader\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.fedparty.v1.peer.ObjectName\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\r\n\x05shape\x18\x05 \x03(\x04\x12\r\n\x05token\x18\x06 \x01(\t\"\"\n\x0e\x44\x65liverTrailer\x12\x10\n\x08\x63hecksum\x18\x01 \x01(\x0c\"\x0e\n\x0c\x44\x65liverReply\"3\n\x05RunId\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\x83\x01\n\x0ePrepareRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x13\n\x0bremaining_s\x18\x04 \x01(\x01\x12\x0f\n\x07voucher\x18\x05 \x01(\t\"4\n\x0cPrepareReply\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x12\n\nneeds_code\x18\x02 \x01(\x08\"\x0c\n\nBringReply\"1\n\x0bQueueReport\x12\x0f\n\x07is_turn\x18\x01 \x01(\x08\x12\x11\n\twaits_for\x18\x02 \x01(\t\"4\n\x0cStartRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"\x0c\n\nStartReply\"8\n\x10SuperviseRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\"e\n\nTaskReport\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\x12\x0e\n\x06result\x18\x06 \x01(\t\"d\n\x0bStopRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0b\n\tStopReply\"\x1e\n\x0bPingRequest\x12\x0f\n\x07padding\x18\x01 \x01(\x0c\"=\n\tPingReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t2W\n\x07Mailbox\x12L\n\x07\x44\x65liver\x12\x1f.fedparty.v1.peer.DeliverHeader\x1a\x1e.fedparty.v1.peer.DeliverReply(\x01\x32\x92\x04\n\x0c\x43oordination\x12K\n\x07Prepare\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1e.fedparty.v1.peer.PrepareReply\x12I\n\x05\x42ring\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1c.fedparty.v1.peer.BringReply(\x01\x12J\n\x05Queue\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1d.fedparty.v1.peer.QueueReport0\x01\x12\x45\n\x05Start\x12\x1e.fedparty.v1.peer.StartRequest\x1a\x1c.fedparty.v1.peer.StartReply\x12O\n\tSupervise\x12\".fedparty.v1.peer.SuperviseRequest\x1a\x1c.fedparty.v1.peer.TaskReport0\x01\x12\x42\n\x04Stop\x12\x1d.fedparty.v1.peer.StopRequest\x1a\x1b.fedparty.v1.peer.StopReply\x12\x42\n\x04Ping\x12\x1d.fedparty.v1.peer.PingRequest\x1a\x1b.fedparty.v1.peer.PingReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,27 +44,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREREQUEST']._serialized_start=400
   _globals['_PREPAREREQUEST']._serialized_end=531
   _globals['_PREPAREREPLY']._serialized_start=533
-  _globals['_PREPAREREPLY']._serialized_end=565
-  _globals['_QUEUEREPORT']._serialized_start=567
-  _globals['_QUEUEREPORT']._serialized_end=616
-  _globals['_STARTREQUEST']._serialized_start=618
-  _globals['_STARTREQUEST']._serialized_end=670
-  _globals['_STARTREPLY']._serialized_start=672
-  _globals['_STARTREPLY']._serialized_end=684
-  _globals['_SUPERVISEREQUEST']._serialized_start=686
-  _globals['_SUPERVISEREQUEST']._serialized_end=742
-  _globals['_TASKREPORT']._serialized_start=744
-  _globals['_TASKREPORT']._serialized_end=845
-  _globals['_STOPREQUEST']._serialized_start=847
-  _globals['_STOPREQUEST']._serialized_end=947
-  _globals['_STOPREPLY']._serialized_start=949
-  _globals['_STOPREPLY']._serialized_end=960
-  _globals['_PINGREQUEST']._serialized_start=962
-  _globals['_PINGREQUEST']._serialized_end=992
-  _globals['_PINGREPLY']._serialized_start=994
-  _globals['_PINGREPLY']._serialized_end=1055
-  _globals['_MAILBOX']._serialized_start=1057
-  _globals['_MAILBOX']._serialized_end=1144
-  _globals['_COORDINATION']._serialized_start=1147
-  _globals['_COORDINATION']._serialized_end=1602
+  _globals['_PREPAREREPLY']._serialized_end=585
+  _globals['_BRINGREPLY']._serialized_start=587
+  _globals['_BRINGREPLY']._serialized_end=599
+  _globals['_QUEUEREPORT']._serialized_start=601
+  _globals['_QUEUEREPORT']._serialized_end=650
+  _globals['_STARTREQUEST']._serialized_start=652
+  _globals['_STARTREQUEST']._serialized_end=704
+  _globals['_STARTREPLY']._serialized_start=706
+  _globals['_STARTREPLY']._serialized_end=718
+  _globals['_SUPERVISEREQUEST']._serialized_start=720
+  _globals['_SUPERVISEREQUEST']._serialized_end=776
+  _globals['_TASKREPORT']._serialized_start=778
+  _globals['_TASKREPORT']._serialized_end=879
+  _globals['_STOPREQUEST']._serialized_start=881
+  _globals['_STOPREQUEST']._serialized_end=981
+  _globals['_STOPREPLY']._serialized_start=983
+  _globals['_STOPREPLY']._serialized_end=994
+  _globals['_PINGREQUEST']._serialized_start=996
+  _globals['_PINGREQUEST']._serialized_end=1026
+  _globals['_PINGREPLY']._serialized_start=1028
+  _globals['_PINGREPLY']._serialized_end=1089
+  _globals['_MAILBOX']._serialized_start=1091
+  _globals['_MAILBOX']._serialized_end=1178
+  _globals['_COORDINATION']._serialized_start=1181
+  _globals['_COORDINATION']._serialized_end=1711
 # @@protoc_insertion_point(module_scope)
