@@ -161,14 +161,15 @@ def stop(words: str, profile: str | None, home: Path | None, output: str) -> Non
 
 @job.command(epilog=_codes("--wait"))
 @click.argument("words", metavar="ID")
+@click.option("--from", "task", metavar="TASK", help="Run this task and those after it; take over what others left.")
 @_wait_option
 @session.session_options
 @session.output_option
-def rerun(words: str, is_waited: bool, profile: str | None, home: Path | None, output: str) -> int:
-    """Submit a job again, as a new one, from its first task."""
+def rerun(words: str, task: str | None, is_waited: bool, profile: str | None, home: Path | None, output: str) -> int:
+    """Submit a job again, as a new one, from its first task or another one."""
     with session.open_session(profile, home) as party:
         found = party.find(words)
-        return _submit(party, lambda: party.rerun(found), is_waited, output)
+        return _submit(party, lambda: party.rerun(found, task), is_waited, output)
 
 
 @job.command()

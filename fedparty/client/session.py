@@ -201,15 +201,22 @@ class Session(Governance):
         failures.check(response, self.address)
         return code.read(response.content)
 
-    def rerun(self, job: str) -> JobStatus:
+    def rerun(self, job: str, from_task: str | None = None) -> JobStatus:
         """Submit a job again: a new one, with the same description.
+
+        Parameters
+        ----------
+        from_task
+            Only this task and all after it run again; what the others left is taken over. None: all run.
 
         Raises
         ------
         FedpartyError
             There is no such job, the token is refused, or the flow is not reached.
         """
-        return self.submit(self.description(job))
+        described = self.description(job)
+        described.pop("resume", None)
+        return self.submit(described | ({"resume": {"job": job, "task": from_task}} if from_task else {}))
 
     def delete(self, job: str) -> None:
         """Delete a job that has ended, at this party: what is recorded of it, its logs and its files.

@@ -146,6 +146,18 @@ class Launcher:
         """
         await self._call("Stop", local_pb2.HaltRequest(run=run_message_of(run)), local_pb2.HaltReply)
 
+    async def take_over(self, old: TaskRun, new: TaskRun, member: Member) -> None:
+        """Give a role of a new job the folder that it left in an earlier one; repeating it changes nothing.
+
+        Raises
+        ------
+        RpcError
+            NOT_KNOWN: it is gone. Else: the service does not answer.
+        """
+        runs = {"old": run_message_of(old), "new": run_message_of(new)}
+        request = local_pb2.TakeOverRequest(**runs, member=str(member))
+        await self._call("TakeOver", request, local_pb2.TakeOverReply, timeout_s=_TABLE_TIMEOUT_S)
+
     async def forget(self, job: JobId) -> None:
         """Delete what an ended job left there; repeating it changes nothing.
 

@@ -102,6 +102,7 @@ class Scheduler:
             Written down, the description is not one that every party can read; or a component, a role or a parameter
             is unknown.
         RpcError
+            NOT_KNOWN, NOT_ALLOWED: it cannot go on from the job that it names.
             BAD_REQUEST: its own code was not brought before.
             NOT_ENOUGH_RESOURCES: a task asks for more than this party will ever have. POLICY_REFUSED, TOKEN_REFUSED:
             see `Admission.submitted`.
@@ -123,8 +124,11 @@ class Scheduler:
             deadline_at=now + (description.timeout_s or self._timeout_s),
         )
         self._site.check(job)
+        await self._site.check_resumption(job)
         job = await self._admission.submitted(job, asked)
         await self._store.add_job(job)
+        if resume := description.resume:
+            await self._store.take_over(JobId(resume.job), job.id, description.taken_over)
         with log_context(job=job.id):
             logger.info("job accepted: %s", description.name)
         self._drive(job)

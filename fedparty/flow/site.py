@@ -27,6 +27,7 @@ from fedparty.flow.launcher import Launcher
 from fedparty.flow.policy import Rule
 from fedparty.flow.records import Job, Outcome, RoleRun
 from fedparty.flow.resources import Resources, needs_of, rank_of
+from fedparty.flow.resumption import Resumption
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
 from fedparty.jobs.code import is_custom
@@ -78,6 +79,7 @@ class Site:
         self._mailbox = mailbox
         self.bindings = bindings
         self._codes = codes
+        self._resumption = Resumption(party, store, launcher)
         self._granted = granted
         self._unheld = ""
         self._lease_s = lease_s
@@ -105,7 +107,20 @@ class Site:
             self.check(job)
             self._check_hold(job, run)
             await self._check_tables(job, run)
+            await self._resumption.take_over(job)
             await self._hold(known or job, run)
+            if resume := job.description.resume:
+                await self._store.take_over(JobId(resume.job), job.id, job.description.taken_over, self.party)
+
+    async def check_resumption(self, job: Job) -> None:
+        """Refuse a job that goes on from one whose results this party, as the initiator, does not hold.
+
+        Raises
+        ------
+        RpcError
+            NOT_KNOWN, NOT_ALLOWED: see `Resumption.check`.
+        """
+        await self._resumption.check(job, job.description.members)
 
     def check(self, job: Job) -> None:
         """Refuse a job of which any task asks for more than this party will ever have.

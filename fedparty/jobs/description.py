@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, V
 from fedparty.errors import JobError
 from fedparty.jobs import code, plain
 from fedparty.settings import Party
-from fedparty.types import ROLE, TASK_NAME, Member, PartyId
+from fedparty.types import JOB_ID, ROLE, TASK_NAME, Member, PartyId
 
 MAX_BYTES = 2**20
 """Size of a description: parameters, not data."""
@@ -75,6 +75,15 @@ class Code(BaseModel):
     size_bytes: Annotated[int, Field(gt=0, le=code.MAX_BYTES)]
 
 
+class Resume(BaseModel):
+    """Which earlier job a job goes on from: it runs `task` and all after it, and takes over what else that job did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")]
+    task: TaskName
+
+
 class JobDescription(BaseModel):
     """A job: who takes part in which role, and the tasks."""
 
@@ -89,10 +98,14 @@ class JobDescription(BaseModel):
     """Jobs of a higher priority start first, where there are not enough resources for all."""
     code: Code | None = None
     """What components that begin with ``custom:`` come from: made of the job's folder, not written by people."""
+    resume: Resume | None = None
+    """The earlier job whose results it takes over; ``fedparty job rerun --from`` writes it."""
 
     @model_validator(mode="after")
     def _check(self) -> JobDescription:
         faults = [*_role_faults(self), *_task_faults(self), *_code_faults(self)]
+        if self.resume is not None and self.resume.task not in self.tasks:
+            faults.append((("resume", "task"), f"there is no task {self.resume.task}"))
         if faults:
             raise FaultsError(faults)
         return self
@@ -121,6 +134,17 @@ class JobDescription(BaseModel):
         of_role = described.role_parameters.get(member.role, {})
         of_party = described.party_parameters.get(member.party, {})
         return {**described.parameters, **of_role, **of_party}
+
+    @property
+    def taken_over(self) -> tuple[str, ...]:
+        """The tasks whose results come from an earlier job: all but one, and those after it."""
+        if self.resume is None:
+            return ()
+        repeated = {self.resume.task}
+        for name in self.sorter().static_order():
+            if repeated & set(self.tasks[name].after):
+                repeated.add(name)
+        return tuple(name for name in self.tasks if name not in repeated)
 
     def travelling(self) -> str:
         """Return the text that every party reads.

@@ -32,8 +32,8 @@ from fedparty.jobs.document import Document, FaultError
 
 FILE = "job.yaml"
 CUSTOM = "custom"
-CODE = "code"
-"""Key of a description that people do not write."""
+CODE, RESUME = "code", "resume"
+"""Keys of a description that people do not write."""
 MAX_FILE_BYTES = 2**20
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -116,7 +116,7 @@ def write(folder: Path, job: Mapping[str, Any], comment: str, package: Package |
     JobError
         There is one already.
     """
-    written = {key: value for key, value in job.items() if key != CODE}
+    written = {key: value for key, value in job.items() if key not in (CODE, RESUME)}
     dumped = yaml.dump(written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     write_text(folder, f"# {comment}\n{dumped}")
     for name, content in (package.files if package else {}).items():
@@ -213,8 +213,9 @@ def _with_code(values: Any, package: Package | None, where: Path) -> Any:
     """Return the values with what the folder's code is; nobody writes that into the file."""
     if not isinstance(values, dict):
         return values
-    if CODE in values:
-        raise JobError(f"{where}: there is no key {CODE}", hint=f"A job's own code lies in its folder {CUSTOM}/.")
+    if written := {CODE, RESUME} & values.keys():
+        hint = f"A job's own code lies in its folder {CUSTOM}/; fedparty job rerun --from TASK goes on from a job."
+        raise JobError(f"{where}: there is no key {min(written)}", hint=hint)
     if package is None:
         return values
     return {**values, CODE: {"sha256": package.sha256, "size_bytes": len(package.content)}}
@@ -281,7 +282,7 @@ def _told(kind: str, message: str, place: document.Path) -> str:
 
 def _keys_beside(place: document.Path) -> list[str]:
     model = TaskDescription if len(place) > 1 else JobDescription
-    return [key for key in model.model_fields if key != CODE]
+    return [key for key in model.model_fields if key not in (CODE, RESUME)]
 
 
 def _did_you_mean(place: document.Path, what: str, read_from: Document) -> str:

@@ -175,6 +175,17 @@ class WorkerService:
             raise catalogue.error("BAD_REQUEST", exc.message, hint=exc.hint) from exc
         return local_pb2.DescribeTableReply(table=json.dumps(source.to_json()))
 
+    async def take_over(self, request: local_pb2.TakeOverRequest, context: Context) -> Message:
+        """Give a role of a new job what it left in an earlier one."""
+        self._authorize(context)
+        member = member_from(request.member)
+        old, new = (folder_of(self._jobs, run_from(run), member) for run in (request.old, request.new))
+        try:
+            await asyncio.to_thread(outputs.take_over, old, new)
+        except JobError as exc:
+            raise catalogue.error("NOT_KNOWN", exc.message, hint=exc.hint) from exc
+        return local_pb2.TakeOverReply()
+
     async def forget(self, request: local_pb2.ForgetRequest, context: Context) -> Message:
         """Delete the folders of a job."""
         self._authorize(context)
@@ -302,6 +313,7 @@ async def _serving(settings: WorkerSettings, launcher: Launcher) -> AsyncIterato
             "ListOutputs": unary(local_pb2.ListOutputsRequest, service.list_outputs),
             "ReadOutput": server_stream(local_pb2.ReadOutputRequest, service.read_output),
             "DescribeTable": unary(local_pb2.DescribeTableRequest, service.describe_table),
+            "TakeOver": unary(local_pb2.TakeOverRequest, service.take_over),
             "Forget": unary(local_pb2.ForgetRequest, service.forget),
         }
         server = await start_server(settings.address, [service_handlers(SERVICE, methods)])

@@ -90,6 +90,8 @@ class ScriptedWorker:
         self.remaining_s: dict[tuple[TaskRun, Member], float] = {}
         self.logs: dict[str, bytes] = {}
         self.forgotten: list[str] = []
+        self.taken_over: list[tuple[str, str]] = []
+        """Task and role of each folder that went to a later job."""
         self.metrics: dict[str, bytes] = {}
         self.outputs: dict[str, bytes] = {}
         self.tables: dict[tuple[TaskRun, Member], Any] = {}
@@ -115,6 +117,7 @@ class ScriptedWorker:
             "ListOutputs": unary(local_pb2.ListOutputsRequest, self._list_outputs),
             "ReadOutput": server_stream(local_pb2.ReadOutputRequest, self._read_output),
             "DescribeTable": unary(local_pb2.DescribeTableRequest, self._describe_table),
+            "TakeOver": unary(local_pb2.TakeOverRequest, self._take_over),
             "Forget": unary(local_pb2.ForgetRequest, self._forget),
         }
         self._server = await start_server(address, [service("fedparty.v1.local.Worker", handlers)])
@@ -206,6 +209,13 @@ class ScriptedWorker:
                     yield report
             if all(report.state not in OPEN for report in now.values()):
                 return
+
+    async def _take_over(self, request: local_pb2.TakeOverRequest, _context: Context) -> local_pb2.TakeOverReply:
+        old, member = run_from(request.old), Member.parse(request.member)
+        if (old, member) not in self.states or old.job in self.forgotten:
+            raise catalogue.error("NOT_KNOWN", "it is gone")
+        self.taken_over.append((old.task, member.role))
+        return local_pb2.TakeOverReply()
 
     async def _forget(self, request: local_pb2.ForgetRequest, _context: Context) -> local_pb2.ForgetReply:
         self.forgotten.append(request.job)
