@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from fedparty.crypto.tokens import TokenSigner
+from fedparty.crypto.leaving import Leaving
+from fedparty.crypto.tokens import ANYTHING, TokenSigner
 from fedparty.errors import RpcError
 from fedparty.federation.names import run_message_of
 from fedparty.flow.messages import outcome_of
@@ -67,7 +68,13 @@ class Launcher:
         self._hint = f"Look at the worker service of party {party}: deploy.py status."
 
     async def start(
-        self, job: Job, run: TaskRun, member: Member, tables: Sequence[Source] = (), isolation: str = ""
+        self,
+        job: Job,
+        run: TaskRun,
+        member: Member,
+        tables: Sequence[Source] = (),
+        isolation: str = "",
+        leaving: Leaving = ANYTHING,
     ) -> bool:
         """Start one role of an attempt, which may read `tables`; repeating it changes nothing.
 
@@ -77,6 +84,8 @@ class Launcher:
         ----------
         isolation
             What must hold the job's own code.
+        leaving
+            What the role may send to other parties.
 
         Raises
         ------
@@ -92,7 +101,7 @@ class Launcher:
             members=[str(m) for m in description.members],
             component=task.component,
             parameters=json.dumps(description.parameters_of(run.task, member)),
-            token=self._signer.task(run, member, remaining_s + _TOKEN_MARGIN_S),
+            token=self._signer.task(run, member, remaining_s + _TOKEN_MARGIN_S, leaving),
             remaining_s=remaining_s,
             cores=task.cores,
             memory_bytes=task.memory_bytes or 0,
@@ -100,6 +109,7 @@ class Launcher:
             tables=json.dumps([table.to_json() for table in tables]),
             code=description.code.sha256 if description.code and is_custom(task.component) else "",
             isolation=isolation,
+            leaving=json.dumps(leaving.to_claims()),
         )
         reply = await self._call("Start", request, local_pb2.LaunchReply)
         return not reply.needs_code

@@ -33,7 +33,8 @@ from fedparty.flow.store import Store
 from fedparty.jobs.code import is_custom
 from fedparty.jobs.description import MAX_TIMEOUT_S
 from fedparty.rpc import catalogue
-from fedparty.types import JobId, PartyId, TaskRun
+from fedparty.storage.source import Source
+from fedparty.types import JobId, Member, PartyId, TaskRun
 
 logger = logging.getLogger(__name__)
 
@@ -145,9 +146,22 @@ class Site:
             )
 
     async def _check_tables(self, job: Job, run: TaskRun) -> None:
-        """Refuse a task that names a table which is not bound here."""
+        """Refuse a task that names a table which is not bound here, or has too few rows."""
+        rules = self._granted(job, run.task)
         for member in job.description.members_at(self.party):
-            await self.bindings.of(job.description.parameters_of(run.task, member))
+            await self._tables(job, run, member, rules[member.role])
+
+    async def _tables(self, job: Job, run: TaskRun, member: Member, rule: Rule) -> tuple[Source, ...]:
+        """Return what a role reads, unless the site's policy asks for larger tables."""
+        tables = await self.bindings.of(job.description.parameters_of(run.task, member))
+        for table in tables:
+            if table.rows < rule.min_rows:
+                raise catalogue.error(
+                    "POLICY_REFUSED",
+                    f"party {self.party} refuses task {run.task}: table {table.name} has fewer rows than the "
+                    f"{rule.min_rows} that rule {rule.name!r} asks for",
+                )
+        return tables
 
     async def queue(self, job: Job, run: TaskRun) -> AsyncGenerator[str]:
         """Stand in line while this is read; yield what it waits for when its turn comes or goes, empty: it is its turn.
@@ -340,11 +354,12 @@ class Site:
         self._take(job, run)
         self._lease(run)
         for role in roles:
-            tables = await self.bindings.of(job.description.parameters_of(run.task, role.member))
-            isolation = rules[role.member.role].isolation
-            if not await self.launcher.start(job, run, role.member, tables, isolation):
+            rule = rules[role.member.role]
+            tables = await self._tables(job, run, role.member, rule)
+            terms = (tables, rule.isolation, rule.leaving)
+            if not await self.launcher.start(job, run, role.member, *terms):
                 await self._bring_code(job)
-                await self.launcher.start(job, run, role.member, tables, isolation)
+                await self.launcher.start(job, run, role.member, *terms)
         await self._store.launched(run, self.party)
         self._end_lease(run)
         logger.info("attempt %d started: %s", run.attempt, ", ".join(str(role.member) for role in roles))

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from fedparty.context import Peer, ReceiveTimeoutError, is_group, output_path, peers, table_of
+from fedparty.crypto.leaving import Leaving
 from fedparty.errors import ComponentError, RpcError
 from fedparty.federation.exchange import ObjectExchange
 from fedparty.storage import reading
@@ -188,7 +189,8 @@ class _Traffic:
 @asynccontextmanager
 async def _open(spec: TaskSpec, log: logging.Logger) -> AsyncIterator[_Traffic]:
     """Connect a member; the connections end with the block."""
-    async with ObjectExchange(spec.egress, spec.mailbox, spec.token) as exchange:
+    leaving = Leaving.from_claims(json.loads(spec.leaving or "{}"))
+    async with ObjectExchange(spec.egress, spec.mailbox, spec.token, leaving) as exchange:
         traffic = _Traffic(exchange, spec.deadline, log)
         try:
             yield traffic

@@ -75,7 +75,7 @@ class TaskSpec:
     isolation
         What must hold that code; see `fedparty.worker.isolation`.
     leaving
-        What it may send, JSON; see `fedparty.worker.leaving`; empty: anything.
+        What it may send, JSON of `fedparty.crypto.leaving.Leaving`; empty: anything.
     cpus, devices
         The CPUs that it is held to, none: all; the GPUs that it sees. The launcher chooses them.
     """

@@ -132,3 +132,13 @@ def test_code_that_may_run_reaches_nothing_but_its_own(lab: Laboratory, tmp_path
     reached = {name for name, outcome in trusted.items() if outcome == "DONE"}
     assert {"api token", "signing key", "database", "home", "other job's log", "flow's environment"} <= reached
     assert {"flow's socket", "network", "udp", "a shell", "a link", "signal", "own code's mode"} <= reached
+
+
+def test_what_a_site_does_not_let_leave_stays(lab: Laboratory) -> None:
+    _allow(lab, CLOSED)
+    (lab.home("9999") / "policy" / "policy.yaml").write_text(CLOSED.replace("all}", "all, max_object_bytes: 10}"))
+    said = _fedparty(lab, "job", "submit", str(REPOSITORY / "examples" / "secure_sum"), "--wait", code=3)
+    assert "the policy of party 9999 does not let it leave for guest:10000" in said
+    assert "an object may have 10" in said
+    _allow(lab, CLOSED.replace("all}", "all, max_object_bytes: 100000}"))
+    _fedparty(lab, "job", "submit", str(REPOSITORY / "examples" / "secure_sum"), "--wait")
