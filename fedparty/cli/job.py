@@ -70,13 +70,16 @@ def submit(
 ) -> int:
     """Submit the job that FOLDER/job.yaml describes.
 
-    The file is checked before anything is sent. Nothing else in the folder is read.
+    The file is checked before anything is sent, and so is FOLDER/custom, the job's own code. Nothing else is read.
     """
     from fedparty.jobs import folder as folders
 
-    description = folders.read(folder, parameters).model_dump(mode="json", exclude_defaults=True)
+    described, package = folders.load(folder, parameters)
+    description = described.model_dump(mode="json", exclude_defaults=True)
     with session.open_session(profile, home) as party:
-        return _submit(party, lambda: party.submit(description), is_waited, output)
+        if package is not None:
+            click.echo(f"its own code: {len(package.files)} files, SHA-256 {package.sha256}", err=True)
+        return _submit(party, lambda: party.submit(description, package), is_waited, output)
 
 
 @job.command("list")
@@ -176,14 +179,15 @@ def stop(words: str, profile: str | None, home: Path | None, output: str) -> Non
 
 @job.command(epilog=_codes("--wait"))
 @click.argument("words", metavar="ID")
+@click.option("--from", "task", metavar="TASK", help="Run this task and those after it; take over what others left.")
 @_wait_option
 @session.session_options
 @session.output_option
-def rerun(words: str, is_waited: bool, profile: str | None, home: Path | None, output: str) -> int:
-    """Submit a job again, as a new one, from its first task."""
+def rerun(words: str, task: str | None, is_waited: bool, profile: str | None, home: Path | None, output: str) -> int:
+    """Submit a job again, as a new one, from its first task or another one."""
     with session.open_session(profile, home) as party:
         found = party.find(words)
-        return _submit(party, lambda: party.rerun(found), is_waited, output)
+        return _submit(party, lambda: party.rerun(found, task), is_waited, output)
 
 
 @job.command()
@@ -197,7 +201,9 @@ def clone(words: str, folder: Path | None, profile: str | None, home: Path | Non
     with session.open_session(profile, home) as party:
         found = party.find(words)
         folder = folder or Path(f"clone-{found}")
-        folders.write(folder, party.description(found), f"As job {found}.")
+        described = party.description(found)
+        package = party.code(found) if folders.CODE in described else None
+        folders.write(folder, described, f"As job {found}.", package)
     click.echo(f"{folder / folders.FILE} was written; run it: fedparty job submit {folder}")
 
 

@@ -1,6 +1,7 @@
 """What a party knows of a job, as one folder.
 
     job.yaml       what it was to do: a job's folder, so that it can be submitted again
+    custom/        its own code, if it has any
     status.json    what became of it, and of each task's roles
     result.json    what this party's own roles returned, by task and role
     results.json   what all roles returned as far as this party knows, by party, task and role
@@ -100,7 +101,10 @@ class _Download:
     def fill(self) -> None:
         """Write everything."""
         (self._folder / folders.FILE).unlink(missing_ok=True)
-        folders.write(self._folder, self._party.description(self._job), f"As job {self._job}.")
+        described = self._party.description(self._job)
+        package = self._party.code(self._job) if folders.CODE in described else None
+        shutil.rmtree(self._folder / folders.CUSTOM, ignore_errors=True)
+        folders.write(self._folder, described, f"As job {self._job}.", package)
         _write_json(self._folder / "status.json", texts.content(self._status))
         results = _results(self._status)
         _write_json(self._folder / "result.json", results.get(self._own, {}))

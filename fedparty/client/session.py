@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fedparty.client import failures, signing, status
@@ -26,6 +26,9 @@ from fedparty.client.streams import ANSWER_S, RESTARTING, Streams
 from fedparty.crypto.files import read_secret
 from fedparty.errors import ConfigurationError, JobError, RpcError
 from fedparty.types import JOB_ID, Secret
+
+if TYPE_CHECKING:
+    from fedparty.jobs.code import Package
 
 _SOCKET = "flow-rest.sock"
 _WAIT_S = 30.0
@@ -97,10 +100,15 @@ class Session(Governance, Streams):
             return cls(f"unix:{socket}", token)
         return cls(url, token, ca_certificate=bundle / "ca" / "ca.crt")
 
-    def submit(self, description: Mapping[str, Any]) -> JobStatus:
+    def submit(self, description: Mapping[str, Any], package: Package | None = None) -> JobStatus:
         """Submit a job; a flow that is restarted meanwhile, or hands over to another replica, is waited for.
 
         The call is repeated under one key, so that it makes one job, also where an answer was lost.
+
+        Parameters
+        ----------
+        package
+            Its own code; it is brought first.
 
         Raises
         ------
@@ -110,6 +118,8 @@ class Session(Governance, Streams):
         text, key = json.dumps(description).encode(), secrets.token_hex(16)
 
         def submit() -> JobStatus:
+            if package is not None:
+                self._call("PUT", f"/v1/code/{package.sha256}", content=package.content, timeout=_READING_S)
             headers = {"content-type": "application/json", "idempotency-key": key} | signing.headers(self, text)
             return status.job_from(self._call("POST", "/v1/jobs", content=text, headers=headers))
 
@@ -183,15 +193,37 @@ class Session(Governance, Streams):
         described: dict[str, Any] = self._call("GET", f"/v1/jobs/{job}/description")
         return described
 
-    def rerun(self, job: str) -> JobStatus:
+    def code(self, job: str) -> Package:
+        """Return a job's own code.
+
+        Raises
+        ------
+        FedpartyError
+            There is no such job, it has none, the token is refused, or the flow is not reached.
+        """
+        from fedparty.jobs import code
+
+        with failures.translated(self.address):
+            response = self._client.get(f"/v1/jobs/{job}/code", timeout=_READING_S)
+        failures.check(response, self.address)
+        return code.read(response.content)
+
+    def rerun(self, job: str, from_task: str | None = None) -> JobStatus:
         """Submit a job again: a new one, with the same description.
+
+        Parameters
+        ----------
+        from_task
+            Only this task and all after it run again; what the others left is taken over. None: all run.
 
         Raises
         ------
         FedpartyError
             There is no such job, the token is refused, or the flow is not reached.
         """
-        return self.submit(self.description(job))
+        described = self.description(job)
+        described.pop("resume", None)
+        return self.submit(described | ({"resume": {"job": job, "task": from_task}} if from_task else {}))
 
     def delete(self, job: str) -> None:
         """Delete a job that has ended, at this party: what is recorded of it, its logs and its files.

@@ -34,6 +34,7 @@ from fedparty.crypto.certificates import (
     uri_of,
 )
 from fedparty.crypto.keys import read_key
+from fedparty.crypto.leaving import Leaving
 from fedparty.crypto.revocations import Revocations
 from fedparty.errors import CertificateError, TokenError
 from fedparty.types import TASK_NAME, Member, PartyId, TaskRun, parse_job_id, party_uri
@@ -58,6 +59,9 @@ _REASONS: dict[type[jwt.PyJWTError], str] = {
 _NEW_TOKEN = "Ask for a new token; if that is refused too, compare the clocks of the two machines."
 
 
+ANYTHING = Leaving()
+
+
 @dataclass(frozen=True)
 class TaskClaims:
     """What a task token says: its bearer is `member` in `run`, until `expires_at` (seconds since the epoch)."""
@@ -65,6 +69,7 @@ class TaskClaims:
     run: TaskRun
     member: Member
     expires_at: float
+    leaving: Leaving = ANYTHING
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,8 @@ class TokenSigner:
         self._stamp = self._read_stamp()
         self._take_over(read_certificate(certificate_file))
 
-    def task(self, run: TaskRun, member: Member, lifetime_s: float) -> str:
-        """Return a token for one role of this party in one attempt of a task.
+    def task(self, run: TaskRun, member: Member, lifetime_s: float, leaving: Leaving = ANYTHING) -> str:
+        """Return a token for one role of this party in one attempt of a task, which may send no more than `leaving`.
 
         Raises
         ------
@@ -122,9 +127,9 @@ class TokenSigner:
         """
         if member.party != self._party:
             raise ValueError(f"party {self._party} cannot sign for {member}")
-        return self._sign(
-            {"aud": _TASK, "job": run.job, "task": run.task, "attempt": run.attempt, "role": member.role}, lifetime_s
-        )
+        claims = {"aud": _TASK, "job": run.job, "task": run.task, "attempt": run.attempt, "role": member.role}
+        limits = leaving.to_claims()
+        return self._sign(claims | ({"leaving": limits} if limits else {}), lifetime_s)
 
     def service(self, scope: str, lifetime_s: float = 300) -> str:
         """Return a token for this party's own services; the same one until half its life is over."""
@@ -246,8 +251,10 @@ class TokenVerifier:
         """
         claims = self._claims(token, issuer, _TASK, leeway_s=CLOCK_SKEW_S)
         try:
-            return TaskClaims(_run_of(claims), Member.parse(f"{claims['role']}:{issuer}"), float(claims["exp"]))
-        except (KeyError, TypeError, ValueError) as exc:
+            leaving = Leaving.from_claims(claims.get("leaving", {}))
+            member = Member.parse(f"{claims['role']}:{issuer}")
+            return TaskClaims(_run_of(claims), member, float(claims["exp"]), leaving)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise TokenError(f"{_TASK} token refused: it does not name a task: {exc}", hint=_NEW_TOKEN) from exc
 
     def service(self, token: str, *, issuer: PartyId, scope: str) -> ServiceClaims:

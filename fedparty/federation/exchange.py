@@ -11,7 +11,9 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeVar
 
-from fedparty.errors import RpcError
+from fedparty.crypto.leaving import Leaving
+from fedparty.crypto.tokens import ANYTHING
+from fedparty.errors import ComponentError, RpcError
 from fedparty.federation import names
 from fedparty.rpc import calls, catalogue, channels, encoding, stream
 from fedparty.rpc.v1 import local_pb2
@@ -32,9 +34,13 @@ class ObjectExchange:
         Addresses of this party's proxy and of its mailbox's local listener.
     token
         The member's task token.
+    leaving
+        What it may send to other parties.
     """
 
-    def __init__(self, egress: str, mailbox: str, token: str) -> None:
+    def __init__(self, egress: str, mailbox: str, token: str, leaving: Leaving = ANYTHING) -> None:
+        self._leaving = leaving
+        self._sent_bytes = 0
         stream.keep_chunk_memory()
         self._egress = channels.open_channel(egress)
         self._mailbox = channels.open_channel(mailbox)
@@ -62,11 +68,13 @@ class ObjectExchange:
         Raises
         ------
         ComponentError
-            The value has no encoding.
+            The value has no encoding, or the site's policy does not let it leave.
         RpcError
             Its message says which hop failed.
         """
         encoded = encoding.encode(value)
+        if name.receiver.party != name.sender.party:
+            self._check_leaving(name, len(encoded.data))
         header = DeliverHeader(
             name=names.message_of(name),
             size_bytes=len(encoded.data),
@@ -94,6 +102,13 @@ class ObjectExchange:
         """
         what = f"waiting for tag {name.tag!r} from {name.sender}"
         return await _Repetition(what, "RECEIVE_TIMEOUT", deadline).run(lambda: self._receive(name, deadline))
+
+    def _check_leaving(self, name: ObjectName, size_bytes: int) -> None:
+        if why := self._leaving.refusal(name.tag, size_bytes, self._sent_bytes):
+            party = name.sender.party
+            message = f"the policy of party {party} does not let it leave for {name.receiver}: {why}"
+            raise ComponentError(message, hint=f"Ask the people of party {party} for another rule in policy.yaml.")
+        self._sent_bytes += size_bytes
 
     async def _deliver(self, name: ObjectName, header: DeliverHeader, data: memoryview, deadline: float) -> None:
         await calls.send_stream(

@@ -71,22 +71,24 @@ class PeerService:
     async def _store(self, caller: Caller, messages: AsyncIterator[bytes]) -> None:
         header = server.parse(DeliverHeader, await _first_message(messages))
         name = names.name_from(header.name)
-        self._admit(caller, name, header.token)
+        self._admit(caller, name, header)
         header.ClearField("token")
         with log_context(job=name.run.job, task=name.run.task):
             await self._mailbox.deliver(name, header, messages)
         self._metrics.delivered.inc()
         self._metrics.delivered_bytes.inc(header.size_bytes)
 
-    def _admit(self, caller: Caller, name: ObjectName, token: str) -> None:
+    def _admit(self, caller: Caller, name: ObjectName, header: DeliverHeader) -> None:
         """Check that the caller is the sender's party, the token the sender's, and the receiver one of ours."""
         if name.sender.party != caller.party:
             raise catalogue.error("NOT_ALLOWED", f"party {caller.party} may not send in the name of {name.sender}")
         if name.receiver.party != self._party:
             raise catalogue.error("WRONG_PARTY", f"{name.receiver} is not at party {self._party}")
-        claims = self._verifier.task(token, issuer=caller.party)
+        claims = self._verifier.task(header.token, issuer=caller.party)
         if claims.run != name.run or claims.member != name.sender:
             raise catalogue.error("NOT_ALLOWED", f"the token of {claims.member} in {claims.run} is not for {name}")
+        if name.receiver.party != caller.party and (why := claims.leaving.refusal(name.tag, header.size_bytes)):
+            raise catalogue.error("NOT_ALLOWED", f"the policy of party {caller.party} does not let it leave: {why}")
 
 
 async def _first_message(messages: AsyncIterator[bytes]) -> bytes:

@@ -19,7 +19,7 @@ from fedparty.crypto.tokens import TokenSigner, TokenVerifier
 from fedparty.errors import ComponentError, RpcError, TokenError
 from fedparty.flow.audit import ALLOWED, REFUSED, Audit, Entry
 from fedparty.flow.people import People, Principal
-from fedparty.flow.policy import Decision, Policy, PolicyFile, Submission, decide
+from fedparty.flow.policy import Decision, Policy, PolicyFile, Rule, Submission, decide
 from fedparty.flow.records import Job
 from fedparty.jobs.description import JobDescription
 from fedparty.rpc import catalogue
@@ -167,6 +167,18 @@ class Admission:
             raise catalogue.error("POLICY_REFUSED", message, hint=hint)
         await self._tell(job.id, Entry(who, what, job.id, ALLOWED, _summary(asked)))
 
+    def granted(self, job: Job, task: str) -> Mapping[str, Rule]:
+        """Return by role the rule under which a task runs here, as the policy is now: asked again before it starts.
+
+        Raises
+        ------
+        RpcError
+            TOKEN_REFUSED, POLICY_REFUSED: as in `prepared`.
+        """
+        decisions = [each for each in self._decisions(job.description, self._submission(job)[0]) if each.task == task]
+        self._require(decisions)
+        return {decision.role: decision.rule for decision in decisions if decision.rule is not None}
+
     def explain(self, job: JobDescription, by: Submission) -> tuple[Decision, ...]:
         """Return what would be decided here."""
         return self._decisions(job, by)
@@ -197,6 +209,9 @@ class Admission:
     def _submission(self, job: Job) -> tuple[Submission, str]:
         """Return who submitted a job; a release that does not vouch says only which party."""
         if not job.voucher:
+            if job.description.code is not None:
+                message = f"party {self._party} takes a job's own code only with a voucher of who submitted it"
+                raise catalogue.error("TOKEN_REFUSED", message)
             return Submission(job.initiator), f"somebody@{job.initiator}"
         try:
             voucher = submissions.check_voucher(self._verifier, job.voucher, job.id, job.text.encode())

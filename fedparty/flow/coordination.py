@@ -6,6 +6,7 @@ is then done (`site`).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -15,6 +16,7 @@ from fedparty import __version__
 from fedparty.errors import DatabaseError, JobError
 from fedparty.flow.admission import Admission
 from fedparty.flow.background import until_read
+from fedparty.flow.codes import Codes
 from fedparty.flow.leadership.peers import PeerEpochs
 from fedparty.flow.leadership.term import Term
 from fedparty.flow.messages import (
@@ -37,8 +39,12 @@ from fedparty.rpc import catalogue, server
 from fedparty.rpc.identity import StreamGuard, caller_of
 from fedparty.rpc.logging import log_context
 from fedparty.rpc.server import Context, Server
+from fedparty.rpc.stream import next_message, read_bytes
 from fedparty.rpc.v1 import peer_pb2
 from fedparty.types import JobId, PartyId, Secret, TaskRun, initiator_of
+
+_BRING_S = 300.0
+"""How long a job's code may take to arrive."""
 
 
 class Coordination:
@@ -52,6 +58,8 @@ class Coordination:
         Decides whether it takes part.
     showing
         What it shows to the job's initiator.
+    codes
+        The jobs' own code that is here.
     guard
         Ends the streams of revoked callers.
     epochs
@@ -68,6 +76,7 @@ class Coordination:
         admission: Admission,
         showing: Showing,
         store: Store,
+        codes: Codes,
         guard: StreamGuard,
         epochs: PeerEpochs,
         term: Term,
@@ -78,6 +87,7 @@ class Coordination:
         self._admission = admission
         self._showing = showing
         self._store = store
+        self._codes = codes
         self._guard = guard
         self._epochs = epochs
         self._term = term
@@ -94,6 +104,7 @@ class Coordination:
         """
         methods = {
             "Prepare": server.unary(peer_pb2.PrepareRequest, self.prepare),
+            "Bring": server.raw_client_stream(self.bring),
             "Queue": server.server_stream(peer_pb2.PrepareRequest, self.queue),
             "Start": server.unary(peer_pb2.StartRequest, self.start),
             "Supervise": server.server_stream(peer_pb2.SuperviseRequest, self.supervise),
@@ -109,8 +120,32 @@ class Coordination:
         async with self._initiator(run.job, request.epoch, context) as caller:
             self._check(request, caller)
             with log_context(job=run.job, task=run.task):
-                await self._site.prepare(await self._admission.prepared(self._job(run, request)), run)
+                job = await self._admission.prepared(self._job(run, request))
+                if not await self._codes.has(job.description):
+                    return peer_pb2.PrepareReply(protocol=PROTOCOL, needs_code=True)
+                await self._site.prepare(job, run)
         return peer_pb2.PrepareReply(protocol=PROTOCOL)
+
+    async def bring(self, messages: AsyncIterator[bytes], context: Context) -> peer_pb2.BringReply:
+        """Take in the code of a job that may run here; before that is decided, none of it is read."""
+        request = server.parse(peer_pb2.PrepareRequest, await next_message(messages))
+        run = run_of(request.run)
+        async with self._initiator(run.job, request.epoch, context) as caller:
+            self._check(request, caller)
+            job = await self._admission.prepared(self._job(run, request))
+            code = job.description.code
+            if code is None:
+                raise catalogue.error("BAD_REQUEST", f"job {run.job} has no code of its own")
+            if not await self._codes.has(job.description):
+                await self._codes.put(code.sha256, await self._received(messages, code.size_bytes))
+        return peer_pb2.BringReply()
+
+    async def _received(self, messages: AsyncIterator[bytes], size_bytes: int) -> bytes:
+        try:
+            async with asyncio.timeout(_BRING_S):
+                return await read_bytes(messages, size_bytes)
+        except TimeoutError:
+            raise catalogue.error("DEADLINE", f"the job's code did not arrive within {_BRING_S:.0f} s") from None
 
     async def queue(self, request: peer_pb2.PrepareRequest, context: Context) -> AsyncIterator[peer_pb2.QueueReport]:
         """Keep an attempt's place in this party's line, and say whether it is its turn, now and at each change."""

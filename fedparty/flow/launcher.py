@@ -15,17 +15,20 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from fedparty.crypto.tokens import TokenSigner
+from fedparty.crypto.leaving import Leaving
+from fedparty.crypto.tokens import ANYTHING, TokenSigner
 from fedparty.errors import RpcError
 from fedparty.federation.names import run_message_of
 from fedparty.flow.leadership.term import ALONE, Term
 from fedparty.flow.messages import outcome_of
 from fedparty.flow.records import Job, Outcome
 from fedparty.flow.states import FINAL, State
+from fedparty.jobs.code import is_custom
 from fedparty.jobs.machine import Machine
 from fedparty.rpc import calls, catalogue
 from fedparty.rpc.calls import Channel
 from fedparty.rpc.channels import Metadata, bearer
+from fedparty.rpc.stream import raw_messages
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.storage.source import Source
 from fedparty.types import JobId, Member, PartyId, TaskRun
@@ -34,7 +37,7 @@ _SERVICE = "/fedparty.v1.local.Worker"
 _DOWN = "WORKER_DOWN"
 _CALL_TIMEOUT_S = 10.0
 _TABLE_TIMEOUT_S = 300.0
-"""How long the reading of a whole file may take."""
+"""How long the reading of a whole file, or sending one, may take."""
 _TOKEN_MARGIN_S = 60.0
 """How long a task's token outlives the task, for its last calls."""
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 1.0
@@ -70,8 +73,25 @@ class Launcher:
         self._patience_s = patience_s
         self._hint = f"Look at the worker service of party {party}: deploy.py status."
 
-    async def start(self, job: Job, run: TaskRun, member: Member, tables: Sequence[Source] = ()) -> None:
+    async def start(
+        self,
+        job: Job,
+        run: TaskRun,
+        member: Member,
+        tables: Sequence[Source] = (),
+        isolation: str = "",
+        leaving: Leaving = ANYTHING,
+    ) -> bool:
         """Start one role of an attempt, which may read `tables`; repeating it changes nothing.
+
+        Returns False where the job's own code is to be brought first.
+
+        Parameters
+        ----------
+        isolation
+            What must hold the job's own code.
+        leaving
+            What the role may send to other parties.
 
         Raises
         ------
@@ -87,14 +107,39 @@ class Launcher:
             members=[str(m) for m in description.members],
             component=task.component,
             parameters=json.dumps(description.parameters_of(run.task, member)),
-            token=self._signer.task(run, member, remaining_s + _TOKEN_MARGIN_S),
+            token=self._signer.task(run, member, remaining_s + _TOKEN_MARGIN_S, leaving),
             remaining_s=remaining_s,
             cores=task.cores,
             memory_bytes=task.memory_bytes or 0,
             gpus=task.gpus,
             tables=json.dumps([table.to_json() for table in tables]),
+            code=description.code.sha256 if description.code and is_custom(task.component) else "",
+            isolation=isolation,
+            leaving=json.dumps(leaving.to_claims()),
         )
-        await self._call("Start", request, local_pb2.LaunchReply)
+        reply = await self._call("Start", request, local_pb2.LaunchReply)
+        return not reply.needs_code
+
+    async def bring(self, job: JobId, sha256: str, content: bytes) -> None:
+        """Give the service a job's own code; repeating it changes nothing.
+
+        Raises
+        ------
+        RpcError
+            The service refused, or does not answer.
+        """
+        header = local_pb2.CodeHeader(job=job, sha256=sha256, size_bytes=len(content))
+        try:
+            await calls.send_stream(
+                self._channel,
+                f"{_SERVICE}/Bring",
+                raw_messages(header, content),
+                metadata=self._metadata(),
+                timeout_s=_TABLE_TIMEOUT_S,
+                unavailable=_DOWN,
+            )
+        except RpcError as exc:
+            raise self._named(exc) from exc
 
     async def describe(self) -> Machine:
         """Return what the service's machine has.
@@ -105,7 +150,7 @@ class Launcher:
             The service does not answer.
         """
         reply = await self._call("Describe", local_pb2.DescribeRequest(), local_pb2.DescribeReply)
-        return Machine(reply.cores, reply.memory_bytes, tuple(range(reply.gpus)))
+        return Machine(reply.cores, reply.memory_bytes, tuple(range(reply.gpus)), reply.unheld)
 
     async def stop(self, run: TaskRun) -> None:
         """Kill what runs of an attempt; repeating it changes nothing.
@@ -116,6 +161,18 @@ class Launcher:
             The service does not answer.
         """
         await self._call("Stop", local_pb2.HaltRequest(run=run_message_of(run)), local_pb2.HaltReply)
+
+    async def take_over(self, old: TaskRun, new: TaskRun, member: Member) -> None:
+        """Give a role of a new job the folder that it left in an earlier one; repeating it changes nothing.
+
+        Raises
+        ------
+        RpcError
+            NOT_KNOWN: it is gone. Else: the service does not answer.
+        """
+        runs = {"old": run_message_of(old), "new": run_message_of(new)}
+        request = local_pb2.TakeOverRequest(**runs, member=str(member))
+        await self._call("TakeOver", request, local_pb2.TakeOverReply, timeout_s=_TABLE_TIMEOUT_S)
 
     async def forget(self, job: JobId) -> None:
         """Delete what an ended job left there; repeating it changes nothing.

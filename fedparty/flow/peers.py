@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -26,6 +26,7 @@ from fedparty.flow.records import Job, Outcome
 from fedparty.rpc import calls, catalogue
 from fedparty.rpc.calls import Channel
 from fedparty.rpc.channels import remaining_s, retrying, to_party
+from fedparty.rpc.stream import raw_messages
 from fedparty.rpc.v1 import peer_pb2
 from fedparty.types import JobId, Member, PartyId, TaskRun
 
@@ -33,12 +34,20 @@ _SERVICE = "/fedparty.v1.peer.Coordination"
 _DOWN = "PROXY_DOWN"
 _PING_TIMEOUT_S = 5.0
 _BACKOFF_S, _MAX_BACKOFF_S = 0.05, 2.0
+_BRING_S = 300.0
 _MAX_WORDS = 500
 _OLDER_RELEASE = frozenset({"NOT_SUPPORTED", "NOT_ALLOWED"})
 """What flow and proxy of the release before this one answer to calls that they do not know."""
 
 Item = TypeVar("Item")
 Reply = TypeVar("Reply", bound=Message)
+
+
+class CodeSource(Protocol):
+    """Where the jobs' own code is; see `fedparty.flow.codes`."""
+
+    async def get(self, sha256: str) -> bytes:
+        """Return an archive."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,14 @@ class Peers:
         How long a party that cannot be reached is tried.
     term
         In which they may be asked.
+    codes
+        The jobs' own code that is here; None: no jobs are prepared.
     """
 
-    def __init__(self, egress: Channel, patience_s: float, term: Term = ALONE) -> None:
+    def __init__(self, egress: Channel, patience_s: float, term: Term = ALONE, codes: CodeSource | None = None) -> None:
         self._egress = egress
         self._term = term
+        self._codes = codes
         self._patience_s = patience_s
         self._unanswered: dict[JobId, dict[PartyId, RpcError]] = {}
 
@@ -89,6 +101,11 @@ class Peers:
         request = partial(self._prepare, job, run)
         reply = await self._repeat(to, run.job, "Prepare", request, peer_pb2.PrepareReply)
         check_protocol(reply.protocol, f"party {to}")
+        if reply.needs_code and self._codes is not None and job.description.code is not None:
+            await self._bring(to, job, run, await self._codes.get(job.description.code.sha256))
+            reply = await self._repeat(to, run.job, "Prepare", request, peer_pb2.PrepareReply)
+        if reply.needs_code:
+            raise catalogue.error("INTERNAL", f"prepare at party {to}: it does not keep the job's code")
 
     async def queue(self, to: PartyId, job: Job, run: TaskRun) -> AsyncGenerator[str]:
         """Stand in a party's line while this is read; yield what it waits for, empty when it is its turn.
@@ -207,6 +224,29 @@ class Peers:
         request = peer_pb2.PingRequest(padding=padding)
         reply = await self._once(to, None, "Ping", request, peer_pb2.PingReply, _PING_TIMEOUT_S)
         return Ping(PartyId(reply.party), reply.version, reply.protocol, time.monotonic() - began)
+
+    async def _bring(self, to: PartyId, job: Job, run: TaskRun, content: bytes) -> None:
+        """Send a party the job's own code, again where the connection breaks."""
+        deadline = time.monotonic() + max(self._patience_s, _BRING_S)
+
+        async def attempt() -> None:
+            self._term.check()
+            try:
+                await calls.send_stream(
+                    self._egress,
+                    f"{_SERVICE}/Bring",
+                    raw_messages(self._prepare(job, run), content),
+                    metadata=to_party(to, run.job),
+                    timeout_s=max(0.1, remaining_s(deadline)),
+                    unavailable=_DOWN,
+                )
+            except RpcError as exc:
+                error = _named(exc, to, "Bring")
+                self._met(to, run.job, error)
+                raise error from exc
+
+        await retrying(attempt, deadline=deadline)
+        self._answered(to, run.job)
 
     async def _reopening(
         self, to: PartyId, job: JobId | None, open_stream: Callable[[], AsyncGenerator[Item]]

@@ -11,6 +11,7 @@ import logging
 import time
 
 from fedparty.errors import DatabaseError, RpcError
+from fedparty.flow.codes import Codes
 from fedparty.flow.site import Site
 from fedparty.flow.store import Store
 
@@ -28,13 +29,18 @@ class Retention:
     ----------
     site, store
         Who deletes a job, and who knows them.
+    codes
+        The jobs' own code, which goes with the last job that has it.
     days, jobs
         How long an ended job is kept at most, and how many jobs are.
     files_days
         How long its logs, figures and files are; None: as long as the job.
     """
 
-    def __init__(self, site: Site, store: Store, days: float, jobs: int, files_days: float | None = None) -> None:
+    def __init__(
+        self, site: Site, store: Store, codes: Codes, days: float, jobs: int, files_days: float | None = None
+    ) -> None:
+        self._codes = codes
         self._site = site
         self._store = store
         self._age_s = days * _DAY_S
@@ -56,6 +62,7 @@ class Retention:
                     await self._site.delete(job)
                     count += 1
             await self._clean_files()
+            await self._codes.prune()
         except (RpcError, DatabaseError) as exc:
             logger.warning("old jobs are deleted later: %s", exc.message)
         if count:

@@ -17,6 +17,7 @@ from fedparty.errors import FedpartyError, JobError
 from fedparty.flow import components
 from fedparty.flow.admission import Admission, Asked
 from fedparty.flow.background import until_read, until_recorded
+from fedparty.flow.codes import Codes
 from fedparty.flow.notices import KEPT_S, Notices
 from fedparty.flow.peers import Peers
 from fedparty.flow.records import Job, Outcome
@@ -27,6 +28,7 @@ from fedparty.flow.store import Store
 from fedparty.flow.turns import Turns
 from fedparty.jobs import description as descriptions
 from fedparty.jobs.description import JobDescription
+from fedparty.rpc import catalogue
 from fedparty.rpc.logging import log_context
 from fedparty.types import JobId
 
@@ -44,6 +46,8 @@ class Scheduler:
         Decides whether it takes part, and signs for its people.
     store, peers
         Its database, and the way to every party.
+    codes
+        The jobs' own code that is here.
     max_attempts
         How often a task is tried whose processes are lost.
     timeout_s
@@ -51,13 +55,21 @@ class Scheduler:
     """
 
     def __init__(
-        self, site: Site, admission: Admission, store: Store, peers: Peers, max_attempts: int, timeout_s: float
+        self,
+        site: Site,
+        admission: Admission,
+        store: Store,
+        peers: Peers,
+        codes: Codes,
+        max_attempts: int,
+        timeout_s: float,
     ) -> None:
         self._party = site.party
         self._site = site
         self._admission = admission
         self._store = store
         self._peers = peers
+        self._codes = codes
         self._max_attempts = max_attempts
         self._timeout_s = timeout_s
         self._notices = Notices(site, store, peers)
@@ -92,6 +104,8 @@ class Scheduler:
             Written down, the description is not one that every party can read; or a component, a role or a parameter
             is unknown. Or the key was used for another job.
         RpcError
+            NOT_KNOWN, NOT_ALLOWED: it cannot go on from the job that it names.
+            BAD_REQUEST: its own code was not brought before.
             NOT_ENOUGH_RESOURCES: a task asks for more than this party will ever have. POLICY_REFUSED, TOKEN_REFUSED:
             see `Admission.submitted`.
         """
@@ -101,6 +115,9 @@ class Scheduler:
         if known := await self._submitted(description, asked):
             return known
         await asyncio.to_thread(components.check, description)
+        if not await self._codes.has(description):
+            message = "the job's own code is not here: bring it first"
+            raise catalogue.error("BAD_REQUEST", message, hint="fedparty job submit does; in REST: PUT /v1/code.")
         job = Job(
             id=JobId(f"{self._party}-{ULID()}"),
             initiator=self._party,
@@ -112,11 +129,14 @@ class Scheduler:
             submission=asked.submission,
         )
         self._site.check(job)
+        await self._site.check_resumption(job)
         job = await self._admission.submitted(job, asked)
         await self._store.add_job(job)
         known = await self._submitted(description, asked)
         if known and known.id != job.id:  # the same request came twice at once
             return known
+        if resume := description.resume:
+            await self._store.take_over(JobId(resume.job), job.id, description.taken_over)
         with log_context(job=job.id):
             logger.info("job accepted: %s", description.name)
         self._drive(job)

@@ -29,6 +29,8 @@ from fedparty.flow.background import Background, until_read
 from fedparty.flow.bindings import Bindings
 from fedparty.flow.bindings.store import BindingStore
 from fedparty.flow.changes import Changes
+from fedparty.flow.codes import Codes
+from fedparty.flow.codes.store import CodeStore
 from fedparty.flow.coordination import Coordination
 from fedparty.flow.launcher import Launcher
 from fedparty.flow.leadership import ALONE, Term
@@ -91,21 +93,22 @@ async def _running(settings: FlowSettings, term: Term, registry: CollectorRegist
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings, term))
         neighbours = await stack.enter_async_context(open_neighbours(settings))
-        launcher, site = await stack.enter_async_context(_site(settings, term, store, neighbours))
         governance = await stack.enter_async_context(_govern(settings, term, store))
+        codes, admission = Codes(settings.party, CodeStore(store.database)), governance.admission
+        launcher, site = await stack.enter_async_context(_site(settings, term, store, neighbours, codes, admission))
         kinds = {
             "logs": Logs(settings.party, store, launcher.read_log),
             "metrics": Logs(settings.party, store, launcher.read_metrics),
         }
-        showing = Showing(settings.party, store, governance.admission, kinds)
-        await stack.enter_async_context(_coordination(settings, term, store, site, governance.admission, showing))
-        peers = Peers(neighbours.egress, settings.peer_timeout_s, term)
-        scheduler = await stack.enter_async_context(_scheduler(settings, site, governance.admission, store, peers))
-        await stack.enter_async_context(_retention(settings, site, store))
+        showing = Showing(settings.party, store, admission, kinds)
+        await stack.enter_async_context(_coordination(settings, term, store, site, admission, showing, codes))
+        peers = Peers(neighbours.egress, settings.peer_timeout_s, term, codes)
+        scheduler = await stack.enter_async_context(_scheduler(settings, site, admission, store, peers, codes))
+        await stack.enter_async_context(_retention(settings, site, store, codes))
         viewing = Viewing(settings.party, store, peers, settings.peer_timeout_s)
         backend = Backend(
             settings.party, settings.federation, store, scheduler, site, peers, kinds, viewing, governance.people,
-            governance.policy, governance.admission, governance.audit, settings.ca_certificate, term,
+            governance.policy, admission, governance.audit, codes, settings.ca_certificate, term,
         )  # fmt: skip
         app = create_app(backend, str(settings.api_token))
         await stack.enter_async_context(serve_http(settings.rest, app, grace_s=_REST_GRACE_S))
@@ -171,7 +174,7 @@ async def _govern(settings: FlowSettings, term: Term, store: Store) -> AsyncIter
 
 @asynccontextmanager
 async def _site(
-    settings: FlowSettings, term: Term, store: Store, neighbours: Neighbours
+    settings: FlowSettings, term: Term, store: Store, neighbours: Neighbours, codes: Codes, admission: Admission
 ) -> AsyncIterator[tuple[Launcher, Site]]:
     files = settings.signing_key, settings.signing_certificate
     signer = TokenSigner(*files, settings.federation, settings.party, term.epoch)
@@ -185,7 +188,7 @@ async def _site(
     resources = Resources(settings.party, settings.cores, settings.memory_bytes)
     lease_s = 2 * settings.peer_timeout_s
     bindings = Bindings(settings.party, BindingStore(store.database), launcher)
-    site = Site(settings.party, store, resources, launcher, mailbox, bindings, lease_s)
+    site = Site(settings.party, store, resources, launcher, mailbox, bindings, codes, admission.granted, lease_s)
     await site.adopt()
     try:
         yield launcher, site
@@ -195,11 +198,19 @@ async def _site(
 
 @asynccontextmanager
 async def _coordination(
-    settings: FlowSettings, term: Term, store: Store, site: Site, admission: Admission, showing: Showing
+    settings: FlowSettings,
+    term: Term,
+    store: Store,
+    site: Site,
+    admission: Admission,
+    showing: Showing,
+    codes: Codes,
 ) -> AsyncIterator[None]:
     guard = StreamGuard(Revocations(settings.revocations))
     secret, epochs = read_secret(settings.proxy_secret), PeerEpochs(EpochStore(store.database))
-    coordination = Coordination(site, admission, showing, store, guard, epochs, term, secret, settings.federation)
+    coordination = Coordination(
+        site, admission, showing, store, codes, guard, epochs, term, secret, settings.federation
+    )
     server = await coordination.listen(settings.peer)
     try:
         async with guard.watching():
@@ -210,9 +221,9 @@ async def _coordination(
 
 @asynccontextmanager
 async def _scheduler(
-    settings: FlowSettings, site: Site, admission: Admission, store: Store, peers: Peers
+    settings: FlowSettings, site: Site, admission: Admission, store: Store, peers: Peers, codes: Codes
 ) -> AsyncIterator[Scheduler]:
-    scheduler = Scheduler(site, admission, store, peers, settings.max_attempts, settings.job_timeout_s)
+    scheduler = Scheduler(site, admission, store, peers, codes, settings.max_attempts, settings.job_timeout_s)
     await scheduler.resume()
     try:
         yield scheduler
@@ -221,9 +232,10 @@ async def _scheduler(
 
 
 @asynccontextmanager
-async def _retention(settings: FlowSettings, site: Site, store: Store) -> AsyncIterator[None]:
+async def _retention(settings: FlowSettings, site: Site, store: Store, codes: Codes) -> AsyncIterator[None]:
     background = Background()
-    retention = Retention(site, store, settings.retention_days, settings.retention_jobs, settings.retention_files_days)
+    days, jobs = settings.retention_days, settings.retention_jobs
+    retention = Retention(site, store, codes, days, jobs, settings.retention_files_days)
     background.keep("retention", retention.run())
     try:
         yield

@@ -172,6 +172,20 @@ class Store:
         is_it = (NOTICES.c.job == notice.job) & (NOTICES.c.party == notice.party)
         await self._write(notice.job, sa.delete(NOTICES).where(is_it))
 
+    async def take_over(self, old: JobId, new: JobId, tasks: Collection[str], party: PartyId | None = None) -> None:
+        """Record that tasks of a job have succeeded with an older job's results: those of `party`, or of all."""
+        newest = _newest(await self.role_runs(old, party=party), tasks)
+        now = time.time()
+        rows = [
+            {
+                "job": new, "task": role.run.task, "attempt": 1, "role": role.member.role, "party": role.member.party,
+                "state": State.SUCCESS, "result": role.result, "created_at": now, "started_at": now, "ended_at": now,
+            }
+            for role in newest
+        ]  # fmt: skip
+        if rows:
+            await self._write(new, self._add(ROLE_RUNS, rows))
+
     # As site
 
     async def hold(self, job: Job, run: TaskRun, members: Iterable[Member]) -> None:
@@ -304,6 +318,12 @@ def _waiting(run: TaskRun, members: Iterable[Member]) -> list[dict[str, Any]]:
     return [common | {"role": m.role, "party": m.party, "created_at": time.time()} for m in members]
 
 
+def _newest(roles: Iterable[RoleRun], tasks: Collection[str]) -> list[RoleRun]:
+    """Return the roles of some tasks in the attempt that succeeded."""
+    found = {(role.run.task, role.member): role for role in roles if role.state is State.SUCCESS}
+    return [role for (task, _), role in found.items() if task in tasks]
+
+
 def _failed_roles(job: JobId, party: PartyId) -> sa.Select[Any]:
     """Return the roles of a party that did not succeed in the newest attempt of their task."""
     newer = ROLE_RUNS.alias()
@@ -334,6 +354,7 @@ def _job_values(job: Job) -> dict[str, Any]:
         "submitter": job.submitter,
         "voucher": job.voucher or None,
         "submission": job.submission or None,
+        "code": job.description.code.sha256 if job.description.code else None,
         "is_held": job.is_held,
     }
 

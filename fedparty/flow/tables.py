@@ -32,9 +32,11 @@ JOBS = sa.Table(
     sa.Column("voucher", _TEXT),
     sa.Column("submission", sa.String(100)),
     sa.Column("has_no_files", sa.Boolean),
+    sa.Column("code", sa.String(64)),
     sa.Index("jobs_by_state", "state"),
     sa.Index("jobs_by_hold", "is_held"),
     sa.Index("jobs_by_age", "created_at"),
+    sa.Index("jobs_by_code", "code"),
     sa.Index("jobs_in_order", "created_at", "id"),
     sa.Index("jobs_of_state_in_order", "state", "created_at", "id"),
     sa.Index("jobs_by_submission", "submission", unique=True),
@@ -136,4 +138,20 @@ AUDIT_HEADS = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
+)
+
+CODES = sa.Table(
+    "codes",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("size_bytes", sa.Integer, nullable=False),
+    sa.Column("stored_at", sa.Double, nullable=False),
+)
+
+CODE_PARTS = sa.Table(
+    "code_parts",
+    METADATA,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("content", sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"), nullable=False),
 )

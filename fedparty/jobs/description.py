@@ -12,9 +12,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from fedparty.errors import JobError
-from fedparty.jobs import plain
+from fedparty.jobs import code, plain
 from fedparty.settings import Party
-from fedparty.types import ROLE, TASK_NAME, Member, PartyId
+from fedparty.types import JOB_ID, ROLE, TASK_NAME, Member, PartyId
 
 MAX_BYTES = 2**20
 """Size of a description: parameters, not data."""
@@ -45,7 +45,7 @@ class TaskDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     component: Annotated[str, Field(min_length=1, max_length=100)]
-    """Name in the component registry, e.g. ``secure_sum``."""
+    """Name in the component registry, e.g. ``secure_sum``; of the job's own code, e.g. ``custom:average.Average``."""
     parameters: Parameters = {}
     role_parameters: dict[Role, Parameters] = {}
     """Parameters of one role, over the common ones."""
@@ -66,6 +66,24 @@ class TaskDescription(BaseModel):
     """Seconds that one attempt may take; None: only the job's limit counts."""
 
 
+class Code(BaseModel):
+    """The job's own code, which travels beside the description: an archive of `fedparty.jobs.code`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    size_bytes: Annotated[int, Field(gt=0, le=code.MAX_BYTES)]
+
+
+class Resume(BaseModel):
+    """Which earlier job a job goes on from: it runs `task` and all after it, and takes over what else that job did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")]
+    task: TaskName
+
+
 class JobDescription(BaseModel):
     """A job: who takes part in which role, and the tasks."""
 
@@ -78,10 +96,16 @@ class JobDescription(BaseModel):
     """Seconds from submission by which the job must have ended; None: the party's setting."""
     priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
     """Jobs of a higher priority start first, where there are not enough resources for all."""
+    code: Code | None = None
+    """What components that begin with ``custom:`` come from: made of the job's folder, not written by people."""
+    resume: Resume | None = None
+    """The earlier job whose results it takes over; ``fedparty job rerun --from`` writes it."""
 
     @model_validator(mode="after")
     def _check(self) -> JobDescription:
-        faults = [*_role_faults(self), *_task_faults(self)]
+        faults = [*_role_faults(self), *_task_faults(self), *_code_faults(self)]
+        if self.resume is not None and self.resume.task not in self.tasks:
+            faults.append((("resume", "task"), f"there is no task {self.resume.task}"))
         if faults:
             raise FaultsError(faults)
         return self
@@ -110,6 +134,17 @@ class JobDescription(BaseModel):
         of_role = described.role_parameters.get(member.role, {})
         of_party = described.party_parameters.get(member.party, {})
         return {**described.parameters, **of_role, **of_party}
+
+    @property
+    def taken_over(self) -> tuple[str, ...]:
+        """The tasks whose results come from an earlier job: all but one, and those after it."""
+        if self.resume is None:
+            return ()
+        repeated = {self.resume.task}
+        for name in self.sorter().static_order():
+            if repeated & set(self.tasks[name].after):
+                repeated.add(name)
+        return tuple(name for name in self.tasks if name not in repeated)
 
     def travelling(self) -> str:
         """Return the text that every party reads.
@@ -152,6 +187,20 @@ def _role_faults(job: JobDescription) -> Iterator[Fault]:
         twice = sorted({party for party in parties if parties.count(party) > 1})
         if twice:
             yield ("roles", role), f"party {', '.join(twice)} is given twice"
+
+
+def _code_faults(job: JobDescription) -> Iterator[Fault]:
+    is_used = False
+    for name, task in job.tasks.items():
+        if not code.is_custom(task.component):
+            continue
+        is_used = True
+        if not code.NAME.fullmatch(task.component):
+            yield ("tasks", name, "component"), "the job's own code is named custom:MODULE.CLASS"
+        if job.code is None:
+            yield ("tasks", name, "component"), f"{task.component} is the job's own code, and the job has none: custom/"
+    if job.code is not None and not is_used:
+        yield ("code",), "no task uses the job's own code: name a class as component: custom:MODULE.CLASS"
 
 
 def _task_faults(job: JobDescription) -> Iterator[Fault]:

@@ -2,10 +2,11 @@
 
     sum/
       job.yaml      name, roles, tasks, …: the keys of `fedparty.jobs.description`
-      custom/       a job's own code: not in this release
+      custom/       the job's own code, if it has any: modules
 
-Owns reading and writing that file, and naming what is wrong in it by line and column. Nothing else in the folder is
-read. Does not own the rules of a job (`fedparty.jobs.description`), nor those of the text (`fedparty.jobs.document`).
+Owns reading and writing that file, and naming what is wrong in it by line and column. Does not own the rules of a job
+(`fedparty.jobs.description`), of its code (`fedparty.jobs.code`), nor those of the text (`fedparty.jobs.document`).
+Nothing else in the folder is read.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from fedparty.errors import JobError, NotAvailableError
-from fedparty.jobs import document
+from fedparty.errors import JobError
+from fedparty.jobs import code, document
+from fedparty.jobs.code import Package
 from fedparty.jobs.description import MAX_BYTES, FaultsError, JobDescription, TaskDescription
 from fedparty.jobs.document import Document, FaultError
 
 FILE = "job.yaml"
 CUSTOM = "custom"
+CODE, RESUME = "code", "resume"
+"""Keys of a description that people do not write."""
 MAX_FILE_BYTES = 2**20
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -56,7 +60,12 @@ _EXAMPLES: Mapping[str, str] = {
 
 
 def read(folder: Path, overrides: Sequence[str] = ()) -> JobDescription:
-    """Return the job that a folder describes.
+    """Return the job that a folder describes; see `load`, which returns its code, too."""
+    return load(folder, overrides)[0]
+
+
+def load(folder: Path, overrides: Sequence[str] = ()) -> tuple[JobDescription, Package | None]:
+    """Return the job that a folder describes, and its own code.
 
     Parameters
     ----------
@@ -66,16 +75,10 @@ def read(folder: Path, overrides: Sequence[str] = ()) -> JobDescription:
     Raises
     ------
     JobError
-        There is no such file, it cannot be read, or breaks a rule; every fault is named with line and column.
-    NotAvailableError
-        The job has code of its own.
+        There is no such file, it cannot be read, or breaks a rule; every fault is named with line and column. Or what
+        is in ``custom/`` is not code.
     """
     text = _text(folder)
-    if os.path.lexists(folder / CUSTOM):
-        raise NotAvailableError(
-            f"{folder / CUSTOM}: a job's own code comes with a later release",
-            hint="Remove the folder, and use components that the parties have: fedparty component list.",
-        )
     where = folder / FILE
     try:
         read_from = document.read(text)
@@ -85,17 +88,18 @@ def read(folder: Path, overrides: Sequence[str] = ()) -> JobDescription:
     values = _with_party_texts(read_from)
     for override in overrides:
         _override(values, override)
+    package = code.pack(folder / CUSTOM) if os.path.lexists(folder / CUSTOM) else None
     try:
-        described = JobDescription.model_validate(values)
+        described = JobDescription.model_validate(_with_code(values, package, where))
     except ValidationError as exc:
         lines = [f"{where}:{line}:{column}: {what}" for line, column, what in sorted(set(_faults(exc, read_from)))]
         raise JobError("\n".join(lines), hint=_HINT) from exc
     if len(described.travelling()) > MAX_BYTES:
         raise JobError(f"{where}: written out, the job is larger than {MAX_BYTES} bytes", hint="Put data into a table.")
-    return described
+    return described, package
 
 
-def write(folder: Path, job: Mapping[str, Any], comment: str) -> None:
+def write(folder: Path, job: Mapping[str, Any], comment: str, package: Package | None = None) -> None:
     """Write a job as a folder.
 
     Parameters
@@ -104,14 +108,21 @@ def write(folder: Path, job: Mapping[str, Any], comment: str) -> None:
         Its description, as JSON values.
     comment
         The file's first line.
+    package
+        The job's own code.
 
     Raises
     ------
     JobError
         There is one already.
     """
-    dumped = yaml.dump(dict(job), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    written = {key: value for key, value in job.items() if key not in (CODE, RESUME)}
+    dumped = yaml.dump(written, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     write_text(folder, f"# {comment}\n{dumped}")
+    for name, content in (package.files if package else {}).items():
+        path = folder / CUSTOM / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def write_text(folder: Path, text: str) -> None:
@@ -202,6 +213,18 @@ def _with_party_texts(read_from: Document) -> Any:
     return values
 
 
+def _with_code(values: Any, package: Package | None, where: Path) -> Any:
+    """Return the values with what the folder's code is; nobody writes that into the file."""
+    if not isinstance(values, dict):
+        return values
+    if written := {CODE, RESUME} & values.keys():
+        hint = f"A job's own code lies in its folder {CUSTOM}/; fedparty job rerun --from TASK goes on from a job."
+        raise JobError(f"{where}: there is no key {min(written)}", hint=hint)
+    if package is None:
+        return values
+    return {**values, CODE: {"sha256": package.sha256, "size_bytes": len(package.content)}}
+
+
 def _override(values: Any, override: str) -> None:
     """Put one parameter in the place of the file's."""
     name, equals, text = override.partition("=")
@@ -263,7 +286,7 @@ def _told(kind: str, message: str, place: document.Path) -> str:
 
 def _keys_beside(place: document.Path) -> list[str]:
     model = TaskDescription if len(place) > 1 else JobDescription
-    return list(model.model_fields)
+    return [key for key in model.model_fields if key not in (CODE, RESUME)]
 
 
 def _did_you_mean(place: document.Path, what: str, read_from: Document) -> str:

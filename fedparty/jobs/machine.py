@@ -32,11 +32,14 @@ class Machine:
         What the machine has, or the least limit of the process's control groups.
     gpus
         The numbers of NVIDIA's devices that the process sees.
+    unheld
+        Why its kernel cannot hold code that is not trusted, as the worker says; empty: it can.
     """
 
     cores: float
     memory_bytes: int
     gpus: tuple[int, ...] = ()
+    unheld: str = ""
 
 
 def detect(root: Path = Path("/")) -> Machine:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
 import xxhash
+from google.protobuf.message import Message
 
 from fedparty.errors import RpcError
 from fedparty.rpc import catalogue, encoding
@@ -107,6 +108,29 @@ async def next_message(stream: AsyncIterator[bytes]) -> bytes:
         return await anext(stream)
     except StopAsyncIteration:
         raise damaged("an object's stream ended too early") from None
+
+
+async def read_bytes(stream: AsyncIterator[bytes], size_bytes: int) -> bytes:
+    """Return so many bytes that arrive in chunks; what is beyond them is not read.
+
+    Raises
+    ------
+    RpcError
+        ``CHECKSUM_MISMATCH``: they are fewer or more.
+    """
+    content = bytearray()
+    while len(content) < size_bytes:
+        content += await next_message(stream)
+    if len(content) > size_bytes:
+        raise damaged(f"more than {size_bytes} bytes arrived")
+    return bytes(content)
+
+
+def raw_messages(header: Message, content: bytes) -> Iterator[bytes]:
+    """Yield a header, then bytes in chunks."""
+    yield header.SerializeToString()
+    for start in range(0, len(content), CHUNK_BYTES):
+        yield content[start : start + CHUNK_BYTES]
 
 
 def damaged(message: str) -> RpcError:

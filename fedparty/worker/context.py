@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from fedparty.context import Peer, ReceiveTimeoutError, is_group, output_path, peers, table_of
+from fedparty.crypto.leaving import Leaving
 from fedparty.errors import ComponentError, RpcError
 from fedparty.federation.exchange import ObjectExchange
 from fedparty.storage import reading
@@ -190,7 +191,8 @@ class _Traffic:
 @asynccontextmanager
 async def _open(spec: TaskSpec, log: logging.Logger) -> AsyncIterator[_Traffic]:
     """Connect a member; the connections end with the block."""
-    async with ObjectExchange(spec.egress, spec.mailbox, spec.token) as exchange:
+    leaving = Leaving.from_claims(json.loads(spec.leaving or "{}"))
+    async with ObjectExchange(spec.egress, spec.mailbox, spec.token, leaving) as exchange:
         traffic = _Traffic(exchange, spec.deadline, log)
         try:
             yield traffic

@@ -178,6 +178,10 @@ class Launcher:
                     return
                 await _first(grown, task.ended)
 
+    def is_known(self, spec: TaskSpec) -> bool:
+        """Return whether a task was started here before."""
+        return spec.key in self._tasks
+
     def is_running(self, run: TaskRun, member: Member) -> bool:
         """Return whether a task runs here now."""
         return any(task.spec.member == member and not task.ended.is_set() for task in self._of(run))

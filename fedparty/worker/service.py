@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,19 +23,21 @@ from prometheus_client.registry import Collector
 from fedparty.crypto.tokens import TokenVerifier
 from fedparty.errors import ConfigurationError, FedpartyError, JobError
 from fedparty.federation.names import member_from, run_from
-from fedparty.jobs import machine
+from fedparty.jobs import code, machine
 from fedparty.rpc import catalogue, operations
 from fedparty.rpc.channels import bearer_of
 from fedparty.rpc.epochs import HighestEpoch
 from fedparty.rpc.logging import bind
-from fedparty.rpc.server import Context, server_stream, start_server, unary
+from fedparty.rpc.server import Context, parse, raw_client_stream, server_stream, start_server, unary
 from fedparty.rpc.server import service as service_handlers
 from fedparty.rpc.sockets import UNIX_PREFIX, unix_path
+from fedparty.rpc.stream import next_message, read_bytes
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.settings import WorkerSettings
 from fedparty.storage import reading
-from fedparty.types import JobId, parse_job_id, party_of_uri
-from fedparty.worker import linux, outputs
+from fedparty.types import JobId, TaskRun, parse_job_id, party_of_uri
+from fedparty.worker import code as job_code
+from fedparty.worker import isolation, linux, outputs
 from fedparty.worker.forkserver import ForkServer
 from fedparty.worker.launcher import Launcher, UnknownTaskError
 from fedparty.worker.linux import FileChanges
@@ -50,6 +53,7 @@ _EPOCH = "leader-epoch"
 _OUTPUT_CHUNK_BYTES = 1 << 18
 _MAX_OFFSET = 1 << 62
 """No file is longer; `seek` takes less than the wire."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class WorkerService:
@@ -88,14 +92,35 @@ class WorkerService:
     async def start(self, request: local_pb2.LaunchRequest, context: Context) -> Message:
         """Start one role of a task attempt."""
         self._authorize(context)
-        self._launcher.start(self._spec(request), request.remaining_s)
+        spec = self._spec(request)
+        if spec.code and not job_code.is_unpacked(spec.code) and not self._launcher.is_known(spec):
+            return local_pb2.LaunchReply(needs_code=True)
+        self._launcher.start(spec, request.remaining_s)
         return local_pb2.LaunchReply()
+
+    async def bring(self, messages: AsyncIterator[bytes], context: Context) -> Message:
+        """Take in a job's own code."""
+        self._authorize(context)
+        header = parse(local_pb2.CodeHeader, await next_message(messages))
+        try:
+            job, sha256 = parse_job_id(header.job), _digest(header.sha256)
+            if header.size_bytes > code.MAX_BYTES:
+                raise ValueError(f"{header.size_bytes} bytes of code are more than {code.MAX_BYTES}")
+            content = await read_bytes(messages, header.size_bytes)
+            await asyncio.to_thread(job_code.unpack, self._jobs, job, sha256, content)
+        except ValueError as exc:
+            raise catalogue.error("BAD_REQUEST", str(exc)) from exc
+        except JobError as exc:
+            raise catalogue.error("BAD_REQUEST", exc.message, hint=exc.hint) from exc
+        return local_pb2.BringReply()
 
     async def describe(self, _request: local_pb2.DescribeRequest, context: Context) -> Message:
         """Tell what the machine gives to tasks."""
         self._authorize(context)
         found = machine.detect()
-        return local_pb2.DescribeReply(cores=found.cores, memory_bytes=found.memory_bytes, gpus=len(found.gpus))
+        return local_pb2.DescribeReply(
+            cores=found.cores, memory_bytes=found.memory_bytes, gpus=len(found.gpus), unheld=isolation.unheld()
+        )
 
     async def stop(self, request: local_pb2.HaltRequest, context: Context) -> Message:
         """Kill a task attempt; the answer comes when it has ended."""
@@ -164,6 +189,17 @@ class WorkerService:
             raise catalogue.error("BAD_REQUEST", exc.message, hint=exc.hint) from exc
         return local_pb2.DescribeTableReply(table=json.dumps(source.to_json()))
 
+    async def take_over(self, request: local_pb2.TakeOverRequest, context: Context) -> Message:
+        """Give a role of a new job what it left in an earlier one."""
+        self._authorize(context)
+        member = member_from(request.member)
+        old, new = (folder_of(self._jobs, run_from(run), member) for run in (request.old, request.new))
+        try:
+            await asyncio.to_thread(outputs.take_over, old, new)
+        except JobError as exc:
+            raise catalogue.error("NOT_KNOWN", exc.message, hint=exc.hint) from exc
+        return local_pb2.TakeOverReply()
+
     async def forget(self, request: local_pb2.ForgetRequest, context: Context) -> Message:
         """Delete the folders of a job."""
         self._authorize(context)
@@ -208,6 +244,8 @@ class WorkerService:
         run, member = run_from(request.run), member_from(request.member)
         if member.party != self._settings.party:
             raise catalogue.error("BAD_REQUEST", f"{member} is not a role of party {self._settings.party}")
+        if bool(request.code) != code.is_custom(request.component):
+            raise catalogue.error("BAD_REQUEST", f"{request.component[:100]!r} and the job's code do not go together")
         if not 0 <= request.remaining_s < math.inf:
             raise catalogue.error("BAD_REQUEST", f"{request.remaining_s} s is no time limit")
         if not 0 <= request.cores < math.inf:
@@ -230,7 +268,16 @@ class WorkerService:
             log_limit_bytes=self._settings.log_limit_bytes,
             tables=request.tables or "[]",
             tables_folder=str(self._settings.tables.absolute()),
+            code=self._code_folder(run, request.code),
+            isolation=request.isolation or isolation.KERNEL,
+            leaving=request.leaving,
         )
+
+    def _code_folder(self, run: TaskRun, sha256: str) -> str:
+        try:
+            return str(job_code.folder_of(self._jobs, run.job, _digest(sha256))) if sha256 else ""
+        except ValueError as exc:
+            raise catalogue.error("BAD_REQUEST", str(exc)) from exc
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event, fork_server: ForkServer) -> None:
@@ -276,6 +323,7 @@ async def _serving(settings: WorkerSettings, launcher: Launcher) -> AsyncIterato
         methods = {
             "Start": unary(local_pb2.LaunchRequest, service.start),
             "Describe": unary(local_pb2.DescribeRequest, service.describe),
+            "Bring": raw_client_stream(service.bring),
             "Stop": unary(local_pb2.HaltRequest, service.stop),
             "Watch": server_stream(local_pb2.WatchRequest, service.watch),
             "ReadLog": server_stream(local_pb2.ReadLogRequest, service.read_log),
@@ -283,6 +331,7 @@ async def _serving(settings: WorkerSettings, launcher: Launcher) -> AsyncIterato
             "ListOutputs": unary(local_pb2.ListOutputsRequest, service.list_outputs),
             "ReadOutput": server_stream(local_pb2.ReadOutputRequest, service.read_output),
             "DescribeTable": unary(local_pb2.DescribeTableRequest, service.describe_table),
+            "TakeOver": unary(local_pb2.TakeOverRequest, service.take_over),
             "Forget": unary(local_pb2.ForgetRequest, service.forget),
         }
         server = await start_server(settings.address, [service_handlers(SERVICE, methods)])
@@ -363,6 +412,12 @@ def _offset_of(request: local_pb2.ReadLogRequest | local_pb2.ReadOutputRequest) 
     if request.offset_bytes > _MAX_OFFSET:
         raise catalogue.error("BAD_REQUEST", f"{request.offset_bytes} is no offset in a file")
     return request.offset_bytes
+
+
+def _digest(text: str) -> str:
+    if not _SHA256.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no SHA-256")
+    return text
 
 
 def _job_of(request: local_pb2.ForgetRequest) -> JobId:

@@ -12,6 +12,7 @@ Owns the words between service, fork server and task, and the layout of a task's
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ OUTPUT = "output.log"
 OUTPUTS = "outputs"
 RESULT = "result.json"
 
+MAX_RESULT_BYTES = 8 * 2**20
+"""As much is read of a verdict, which a task's own code may have written."""
 DISK_FULL = 28
 """Exit code of a task that could not even write its verdict."""
 
@@ -65,6 +68,12 @@ class TaskSpec:
         What each of its processes may allocate; 0: no limit.
     gpus
         How many GPUs it asks for.
+    code
+        Folder of the job's own code, absolute; empty: the component is an installed one.
+    isolation
+        What must hold that code; see `fedparty.worker.isolation`.
+    leaving
+        What it may send, JSON of `fedparty.crypto.leaving.Leaving`; empty: anything.
     cpus, devices
         The CPUs that it is held to, none: all; the GPUs that it sees. The launcher chooses them.
     """
@@ -86,6 +95,9 @@ class TaskSpec:
     tables_folder: str = ""
     memory_bytes: int = 0
     gpus: int = 0
+    code: str = ""
+    isolation: str = "kernel"
+    leaving: str = ""
     cpus: tuple[int, ...] = ()
     devices: tuple[int, ...] = ()
 
@@ -151,8 +163,10 @@ class Outcome:
     def read(cls, folder: Path) -> Outcome | None:
         """Return what the task wrote, or None where it died before or wrote something else."""
         try:
-            return cls(**json.loads((folder / RESULT).read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
+            descriptor = os.open(folder / RESULT, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                return cls(**json.loads(file.read(MAX_RESULT_BYTES)))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
 

@@ -20,6 +20,7 @@ from fedparty.components import registry
 from fedparty.context import ReceiveTimeoutError, failure, role_method
 from fedparty.errors import ComponentError, JobError, RpcError
 from fedparty.rpc import catalogue
+from fedparty.worker import code, isolation
 from fedparty.worker.context import WorkerContext
 from fedparty.worker.spec import DISK_FULL, FAILED, LOG, LOST, SUCCESS, TIMEOUT, Outcome, TaskSpec
 from fedparty.worker.tasklog import open_log
@@ -46,7 +47,7 @@ def run(spec: TaskSpec) -> int:
 
 def _play(spec: TaskSpec, log: logging.Logger) -> Outcome:
     try:
-        component = registry.find(spec.component)
+        component = _component(spec, log)
         method = role_method(component, spec.member.role)
         with WorkerContext(spec, log) as context:
             result = method(component(), context)
@@ -54,6 +55,14 @@ def _play(spec: TaskSpec, log: logging.Logger) -> Outcome:
     except (Exception, SystemExit) as exc:  # the boundary of a task: whatever it is, it is recorded
         log.error("%s: %s", type(exc).__name__, exc, exc_info=exc)
         return _verdict(spec, exc)
+
+
+def _component(spec: TaskSpec, log: logging.Logger) -> type:
+    """Return the class to run; before a byte of a job's own code is read, the process is held."""
+    if not spec.code:
+        return registry.find(spec.component)
+    isolation.hold(spec, log)
+    return code.load(spec.component, Path(spec.code))
 
 
 def _as_json(result: Any) -> str:

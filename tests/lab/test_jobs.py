@@ -198,3 +198,22 @@ def test_the_python_example_of_the_documentation(lab: Laboratory, tmp_path: Path
     )
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "the sum is 2000.0"
+
+
+def test_a_job_goes_on_from_a_task_with_what_the_others_left(guest: User) -> None:
+    (guest.folder / "two").mkdir()
+    (guest.folder / "two" / "job.yaml").write_text("""\
+name: two sums
+roles: {guest: [10000], host: [9999]}
+tasks:
+  first: {component: secure_sum, parameters: {data_num: 5, partition: 1}}
+  second: {component: secure_sum, parameters: {data_num: 6, partition: 1}, after: [first]}
+""")
+    guest.run("job", "submit", "two", "--wait")
+    assert "second  guest  10000  success" in guest.run("job", "rerun", "-", "--from", "second", "--wait")
+    shown = json.loads(guest.run("job", "show", "-", "--output", "json"))
+    assert {(task["task"], task["state"]) for task in shown["tasks"]} == {("first", "success"), ("second", "success")}
+    assert len({task["started_at"] for task in shown["tasks"] if task["task"] == "first"}) == 1
+    logs = guest.run("job", "logs", "-")
+    assert "first/guest success to calculate secure_sum, it is 10.0" in logs
+    assert "second/guest success to calculate secure_sum, it is 12.0" in logs

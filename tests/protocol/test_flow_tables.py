@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_party import Databases, FlowParty, description, flow_lab
+from flow_party import EVERYTHING, Databases, FlowParty, description, flow_lab
 
 from fedparty.cli import job_metrics
 from fedparty.components import registry
@@ -164,3 +164,18 @@ def test_figures_become_event_files_that_can_be_read_back(tmp_path: Path) -> Non
 
 def test_a_figure_is_a_line() -> None:
     assert job_metrics.line(figure(0.5, 3)) == "12:00:00.250 sum/1/guest step 3 loss 0.5"
+
+
+async def test_a_table_with_too_few_rows_is_not_read() -> None:
+    async with flow_lab("10000", "9999") as lab:
+        guest, host = lab.parties["10000"], lab.parties["9999"]
+        for party in (guest, host):
+            await bind(party, "people")
+        host.allow(EVERYTHING.replace("custom: true", "min_rows: 4"))
+        job = await guest.submit(description(parameters={"table": "people"}))
+        ended = await guest.until(job)
+        assert "party 9999 refuses task sum: table people has fewer rows than the" in ended.error
+        assert host.worker.starts == []
+        host.allow(EVERYTHING.replace("custom: true", "min_rows: 3"))
+        job = await guest.submit(description(parameters={"table": "people"}))
+        assert (await guest.until(job)).state == "success"

@@ -20,6 +20,7 @@ from mailbox_party import (
     object_name,
 )
 
+from fedparty.crypto.leaving import Leaving
 from fedparty.crypto.tokens import TokenSigner
 from fedparty.errors import RpcError
 from fedparty.federation.client import MailboxClient
@@ -60,6 +61,16 @@ async def assert_nothing_arrived(host: MailboxParty) -> None:
 
 
 class TestWriting:
+    async def test_what_the_senders_site_does_not_let_leave(self, host: MailboxParty) -> None:
+        """Its limits are in the token that it signed: a task that passes by its context is refused here."""
+        token = host.keys.signers["10000"].task(RUN, GUEST, 60, Leaving(("sum*",), object_bytes=4))
+        await refused(host.deliver(object_name("rows"), b"1", token=token), "NOT_ALLOWED")
+        await refused(host.deliver(object_name("sums"), b"12345", token=token), "NOT_ALLOWED")
+        await assert_nothing_arrived(host)
+        await host.deliver(object_name("sums"), b"1234", token=token)
+        async with host.client() as client:
+            assert (await client.stats()).objects == 1
+
     @pytest.mark.parametrize("sender", [GUEST, HOST, INTRUDER, FAKE_GUEST], ids=str)
     @pytest.mark.parametrize("signed_for", [GUEST, HOST, INTRUDER, FAKE_GUEST], ids=str)
     async def test_9998_through_the_proxy(self, host: MailboxParty, sender: Member, signed_for: Member) -> None:

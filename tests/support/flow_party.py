@@ -35,10 +35,21 @@ from fedparty.database.migrate import upgrade
 from fedparty.federation.names import run_from
 from fedparty.federation.service import serve as serve_mailbox
 from fedparty.flow.service import serve as serve_flow
+from fedparty.jobs.code import Package
 from fedparty.pki.authority import Authority
 from fedparty.rpc import catalogue
 from fedparty.rpc.channels import bearer_of, open_channel
-from fedparty.rpc.server import Context, Server, server_stream, service, start_server, unary
+from fedparty.rpc.server import (
+    Context,
+    Server,
+    parse,
+    raw_client_stream,
+    server_stream,
+    service,
+    start_server,
+    unary,
+)
+from fedparty.rpc.stream import next_message, read_bytes
 from fedparty.rpc.v1 import local_pb2, peer_pb2
 from fedparty.settings import FederationSettings, FlowSettings
 from fedparty.types import Member, PartyId, Secret, TaskRun, party_uri
@@ -46,9 +57,10 @@ from fedparty.types import Member, PartyId, Secret, TaskRun, party_uri
 FEDERATION = "lab"
 TOKEN = "open-sesame"
 OPEN = ("waiting", "running")
-EVERYTHING = (
-    "version: 1\nrules: [{name: everything, parties: all, components: all, tables: all, reveals: individual}]\n"
-)
+EVERYTHING = """\
+version: 1
+rules: [{name: everything, parties: all, components: all, tables: all, reveals: individual, custom: true}]
+"""
 """A policy that refuses nothing."""
 
 _CHUNK_BYTES = 1 << 18
@@ -82,6 +94,8 @@ class ScriptedWorker:
         self.remaining_s: dict[tuple[TaskRun, Member], float] = {}
         self.logs: dict[str, bytes] = {}
         self.forgotten: list[str] = []
+        self.taken_over: list[tuple[str, str]] = []
+        """Task and role of each folder that went to a later job."""
         self.metrics: dict[str, bytes] = {}
         self.outputs: dict[str, bytes] = {}
         self.tables: dict[tuple[TaskRun, Member], Any] = {}
@@ -90,6 +104,10 @@ class ScriptedWorker:
         """What is in the files that can be bound, by path."""
         self.read_bytes = 0
         """How much of logs was given away."""
+        self.codes: dict[str, bytes] = {}
+        """The jobs' own code that was brought, by its digest."""
+        self.isolation: dict[tuple[TaskRun, Member], str] = {}
+        self.unheld = ""
         self.changed = asyncio.Condition()
         self.followers = 0
         """How many logs are being followed."""
@@ -110,6 +128,7 @@ class ScriptedWorker:
         handlers = {
             "Describe": unary(local_pb2.DescribeRequest, self._describe),
             "Start": unary(local_pb2.LaunchRequest, self._start),
+            "Bring": raw_client_stream(self._bring),
             "Stop": unary(local_pb2.HaltRequest, self._stop),
             "Watch": server_stream(local_pb2.WatchRequest, self._watch),
             "ReadLog": server_stream(local_pb2.ReadLogRequest, self._read_log),
@@ -117,6 +136,7 @@ class ScriptedWorker:
             "ListOutputs": unary(local_pb2.ListOutputsRequest, self._list_outputs),
             "ReadOutput": server_stream(local_pb2.ReadOutputRequest, self._read_output),
             "DescribeTable": unary(local_pb2.DescribeTableRequest, self._describe_table),
+            "TakeOver": unary(local_pb2.TakeOverRequest, self._take_over),
             "Forget": unary(local_pb2.ForgetRequest, self._forget),
         }
         self._address = address
@@ -164,12 +184,15 @@ class ScriptedWorker:
         self.states[run, member] = peer_pb2.TaskReport(role=member.role, party=member.party, state=state, **fields)
 
     async def _describe(self, _request: local_pb2.DescribeRequest, _context: Context) -> local_pb2.DescribeReply:
-        return local_pb2.DescribeReply(cores=2, memory_bytes=8 << 30, gpus=2)
+        return local_pb2.DescribeReply(cores=2, memory_bytes=8 << 30, gpus=2, unheld=self.unheld)
 
     async def _start(self, request: local_pb2.LaunchRequest, context: Context) -> local_pb2.LaunchReply:
         bearer_of(context)
         key = run_from(request.run), Member.parse(request.member)
+        if request.code and request.code not in self.codes:
+            return local_pb2.LaunchReply(needs_code=True)
         async with self.changed:
+            self.isolation[key] = request.isolation
             if key not in self.states:
                 self.doubles += [f"{key} starts while {other} runs" for other in self.running if _is_other(other, key)]
                 self.starts.append(key)
@@ -181,12 +204,18 @@ class ScriptedWorker:
         return local_pb2.LaunchReply()
 
     def _begin(self, component: str, run: TaskRun, member: Member) -> None:
-        if component == "succeed" or (component == "hang_guest" and member.role != "guest"):
+        if component in ("succeed", "custom:own.Succeed") or (component == "hang_guest" and member.role != "guest"):
             self._report(run, member, "success", result=json.dumps({"role": member.role}))
         elif component == "fail" and member.role == "host":
             self._report(run, member, "failed", error="no such table", hint="Bind the table.")
         else:
             self._report(run, member, "running")
+
+    async def _bring(self, messages: AsyncIterator[bytes], context: Context) -> local_pb2.BringReply:
+        bearer_of(context)
+        header = parse(local_pb2.CodeHeader, await next_message(messages))
+        self.codes[header.sha256] = await read_bytes(messages, header.size_bytes)
+        return local_pb2.BringReply()
 
     async def _stop(self, request: local_pb2.HaltRequest, _context: Context) -> local_pb2.HaltReply:
         run = run_from(request.run)
@@ -214,6 +243,13 @@ class ScriptedWorker:
                     yield report
             if all(report.state not in OPEN for report in now.values()):
                 return
+
+    async def _take_over(self, request: local_pb2.TakeOverRequest, _context: Context) -> local_pb2.TakeOverReply:
+        old, member = run_from(request.old), Member.parse(request.member)
+        if (old, member) not in self.states or old.job in self.forgotten:
+            raise catalogue.error("NOT_KNOWN", "it is gone")
+        self.taken_over.append((old.task, member.role))
+        return local_pb2.TakeOverReply()
 
     async def _forget(self, request: local_pb2.ForgetRequest, _context: Context) -> local_pb2.ForgetReply:
         self.forgotten.append(request.job)
@@ -485,8 +521,8 @@ class FlowParty:
 
         return await asyncio.get_running_loop().run_in_executor(_PEOPLE, asked)
 
-    async def submit(self, job: Mapping[str, Any]) -> str:
-        return str((await self.call(lambda session: session.submit(job))).id)
+    async def submit(self, job: Mapping[str, Any], package: Package | None = None) -> str:
+        return str((await self.call(lambda session: session.submit(job, package))).id)
 
     async def until(self, job: str, *states: str, timeout_s: float = 15) -> JobStatus:
         """Return a job once it is in one of the states (default: a final one)."""

@@ -17,6 +17,9 @@ from fedparty.errors import DatabaseError
 LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
 """Text of any length; MySQL's TEXT holds 64 KiB."""
 
+LONG_BYTES = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
+"""Bytes of any number; MySQL's BLOB holds 64 KiB."""
+
 
 def create_table(name: str, *columns: sa.Column[Any]) -> None:
     """Create a table."""

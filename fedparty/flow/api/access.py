@@ -40,6 +40,8 @@ ACCESS: Mapping[tuple[str, str], Need] = MappingProxyType(
         ("POST", "/v1/jobs"): _SUBMIT,
         ("GET", "/v1/jobs/{job_id}"): _READ,
         ("GET", "/v1/jobs/{job_id}/description"): _READ,
+        ("GET", "/v1/jobs/{job_id}/code"): _READ,
+        ("PUT", "/v1/code/{sha256}"): _SUBMIT,
         ("DELETE", "/v1/jobs/{job_id}"): _DIRECT,
         ("POST", "/v1/jobs/{job_id}/stop"): _DIRECT,
         ("GET", "/v1/jobs/{job_id}/logs"): _READ,

@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
 
 from fedparty import __version__
-from fedparty.flow.api import audit, components, errors, jobs, metrics, party, people, policy, tables
+from fedparty.flow.api import audit, code, components, errors, jobs, metrics, party, people, policy, tables
 from fedparty.flow.api.backend import Backend
 from fedparty.flow.api.gate import Gate
 from fedparty.flow.api.views import ErrorView
@@ -38,7 +38,7 @@ def create_app(backend: Backend, token_place: str) -> ASGIApp:
     app = FastAPI(title=f"fedparty, party {backend.party}", version=__version__, docs_url=None, redoc_url=None)
     errors.install(app)
     shown = Security(HTTPBearer(auto_error=False, description=f"A user's token, or the one from {token_place}"))
-    for paths in (jobs, metrics, components, tables, party, people, policy, audit):
+    for paths in (jobs, code, metrics, components, tables, party, people, policy, audit):
         refusals: dict[int | str, dict[str, Any]] = {status: {"model": ErrorView} for status in _REFUSALS}
         app.include_router(paths.router(backend), dependencies=[shown], responses=refusals)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedparty.flow.admission import Admission
 from fedparty.flow.audit import Audit
+from fedparty.flow.codes import Codes
 from fedparty.flow.leadership import Term
 from fedparty.flow.logs import Logs
 from fedparty.flow.peers import Peers
@@ -40,5 +41,6 @@ class Backend:
     policy: PolicyFile
     admission: Admission
     audit: Audit
+    codes: Codes
     ca_certificate: Path
     term: Term

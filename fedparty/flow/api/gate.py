@@ -22,10 +22,12 @@ from fedparty.flow.audit import REFUSED, Audit, Entry
 from fedparty.flow.leadership.term import Term
 from fedparty.flow.people import People, Principal, UserRole
 from fedparty.flow.records import Job
+from fedparty.jobs.code import MAX_BYTES as MAX_CODE_BYTES
 from fedparty.rpc import catalogue
 from fedparty.types import JobId, PartyId, initiator_of
 
 _GUARDED = "/v1"
+_CODE = "/v1/code/"
 PUBLIC = frozenset({"/v1/ca"})
 """What is answered without a token."""
 _SCHEME = "Bearer "
@@ -50,7 +52,7 @@ class Gate:
     token_place
         Where a person finds the built-in admin's token.
     limit_bytes
-        Size of a request's body.
+        Size of a request's body; that of a job's own code has a limit of its own.
     term
         In which the flow may act.
     """
@@ -85,7 +87,10 @@ class Gate:
             except FedpartyError as exc:
                 refusal = answer(status_of(exc), exc.message, exc.hint, code_of(exc))
                 return await refusal(scope, receive, send)
-        return await self._app(scope, self._limited(receive), send)
+        limit_bytes = self._limit_bytes
+        if scope["type"] == "http" and scope["method"] == "PUT" and scope["path"].startswith(_CODE):
+            limit_bytes = MAX_CODE_BYTES
+        return await self._app(scope, _limited(receive, limit_bytes), send)
 
     async def _admit(self, scope: Scope) -> Principal:
         """Return who asks, if they may.
@@ -132,18 +137,19 @@ class Gate:
     def _is_guarded(path: str) -> bool:
         return path not in PUBLIC and (path == _GUARDED or path.startswith(f"{_GUARDED}/"))
 
-    def _limited(self, receive: Receive) -> Receive:
-        left = self._limit_bytes
 
-        async def limited() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, f"the request is larger than {self._limit_bytes} bytes")
-            return message
+def _limited(receive: Receive, limit_bytes: int) -> Receive:
+    left = limit_bytes
 
-        return limited
+    async def limited() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"the request is larger than {limit_bytes} bytes")
+        return message
+
+    return limited
 
 
 def is_own(job: Job, principal: Principal, party: PartyId) -> bool:

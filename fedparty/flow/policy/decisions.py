@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedparty.components.requirements import Requirements, Reveals
 from fedparty.flow.policy.model import ALL, Policy, Rule
+from fedparty.jobs import code
 from fedparty.jobs.description import JobDescription
 from fedparty.types import Member, PartyId
 
@@ -77,33 +78,34 @@ def decide(
     shown
         ``logs`` or ``metrics``: whether the people of the party that submitted may see these, too.
     """
+    digest = job.code.sha256 if job.code else ""
 
-    def needed(task: str, member: Member) -> Requirements:
-        return needs(job.tasks[task].component, job.parameters_of(task, member))
+    def decision(name: str, member: Member) -> Decision:
+        component = job.tasks[name].component
+        own = digest if code.is_custom(component) else ""
+        needed = needs(component, job.parameters_of(name, member))
+        return _decide(policy, by, Decision(name, member.role, component, None, ""), needed, own, shown)
 
-    return tuple(
-        _decide(policy, by, name, member.role, task.component, needed(name, member), shown)
-        for name, task in job.tasks.items()
-        for member in job.members_at(site)
-    )
+    return tuple(decision(name, member) for name in job.tasks for member in job.members_at(site))
 
 
-def _decide(
-    policy: Policy, by: Submission, task: str, role: str, component: str, needs: Requirements, shown: str
-) -> Decision:
+def _decide(policy: Policy, by: Submission, asked: Decision, needs: Requirements, digest: str, shown: str) -> Decision:
     if policy.signed and not by.is_signed:
-        return Decision(task, role, component, None, "this site takes submissions with the user's own signature only")
+        return replace(asked, why="this site takes submissions with the user's own signature only")
     fewest, nearest = math.inf, ""
     reading = f" over {', '.join(needs.tables)}" if needs.tables else ""
-    why = f"no rule {f'shows {shown} of' if shown else 'allows'} component {component}{reading} in role {role} to {by}"
+    own = f" (the job's own code, SHA-256 {digest})" if digest else ""
+    allows = f"shows {shown} of" if shown else "allows"
+    why = f"no rule {allows} component {asked.component}{own}{reading} in role {asked.role} to {by}"
     for rule in policy.rules:
-        missing = (*_missing(rule, by, role, component), *_unread(rule, needs), *_unshown(rule, shown))
+        lacks = (*_missing(rule, by, asked.role, asked.component), *_untrusted(rule, digest))
+        missing = (*lacks, *_unread(rule, needs), *_unshown(rule, shown))
         if not missing:
-            return Decision(task, role, component, rule, f"rule {rule.name!r}")
+            return replace(asked, rule=rule, why=f"rule {rule.name!r}{own}")
         if len(missing) < fewest:
             fewest = len(missing)
             nearest = f"; the nearest rule, {rule.name!r}, is not for {' nor for '.join(missing)}"
-    return Decision(task, role, component, None, why + nearest)
+    return replace(asked, why=why + nearest)
 
 
 def _missing(rule: Rule, by: Submission, role: str, component: str) -> Iterator[str]:
@@ -120,6 +122,12 @@ def _missing(rule: Rule, by: Submission, role: str, component: str) -> Iterator[
         yield f"component {component}"
     if rule.signed and not by.is_signed:
         yield "a submission without the user's signature"
+
+
+def _untrusted(rule: Rule, digest: str) -> Iterator[str]:
+    """Yield that a rule is not for the job's own code."""
+    if digest and not (rule.custom is True or (isinstance(rule.custom, tuple) and _has(rule.custom, digest))):
+        yield "a job's own code" if rule.custom is False else "that code"
 
 
 def _unread(rule: Rule, needs: Requirements) -> Iterator[str]:

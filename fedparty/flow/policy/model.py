@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from fedparty.crypto.leaving import Leaving
 from fedparty.flow.people.users import UserRole
 from fedparty.types import PARTY_ID, ROLE
 
@@ -42,6 +43,7 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(_listed)]
 Parties = Annotated[Names, _each(PARTY_ID.pattern, "a party id")]
 Roles = Annotated[Names, _each(ROLE.pattern, "a role")]
 Shown = Annotated[Names, _each("logs|metrics", "logs or metrics")]
+Digests = Annotated[Names, _each("[0-9a-f]{64}", "a SHA-256 in hexadecimal")]
 UserRoles = Annotated[Names, _each("|".join(UserRole), f"one of {', '.join(UserRole)}")]
 
 
@@ -68,9 +70,26 @@ class Rule(BaseModel):
     """What others may learn of these tables: sums over groups, or values of single rows, too."""
     shows: Shown = ()
     """What the people of the party that submitted see of this site's tasks, live: their logs, their metrics."""
+    custom: bool | Digests = False
+    """Whether jobs' own code may run, other parties' or this one's: none, any, or what has one of these SHA-256."""
+    isolation: Literal["kernel", "none"] = "kernel"
+    """What must hold such code: this machine's kernel; or nothing, for it is trusted like an installed component."""
+    min_rows: Annotated[int, Field(ge=0)] = 0
+    """How many rows a table has at least that is read."""
+    sends: Names = ALL
+    """Patterns of the tags under which this site's roles may send to other parties, as in file names."""
+    max_object_bytes: Annotated[int, Field(ge=0)] = 0
+    """Size of one object that leaves; 0: no limit."""
+    max_task_bytes: Annotated[int, Field(ge=0)] = 0
+    """Size of all that one role of a task sends in an attempt; 0: no limit."""
     min_group: Annotated[int, Field(ge=0)] = 0
     """The smallest group of rows that results may tell something of, where tables are read; 0: what the component
     keeps to by itself."""
+
+    @property
+    def leaving(self) -> Leaving:
+        """What may leave."""
+        return Leaving(None if self.sends == ALL else self.sends, self.max_object_bytes, self.max_task_bytes)
 
 
 class Policy(BaseModel):

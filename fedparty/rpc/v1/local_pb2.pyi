@@ -179,6 +179,9 @@ class LaunchRequest(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
     TABLES_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    ISOLATION_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     member: _builtins.str
     """"role:party" of the process to start"""
     component: _builtins.str
@@ -196,6 +199,12 @@ class LaunchRequest(_message.Message):
     """How many GPUs it sees"""
     tables: _builtins.str
     """The tables that it may read, JSON list of what DescribeTable answered"""
+    code: _builtins.str
+    """SHA-256 of the job's own code, hexadecimal; empty: the component is an installed one"""
+    isolation: _builtins.str
+    """What must hold the job's own code: "kernel"; or "none": the site's policy trusts it"""
+    leaving: _builtins.str
+    """What the role may send, JSON object {"tags": [...], "object_bytes": n, "total_bytes": n}; empty: anything"""
     @_builtins.property
     def run(self) -> _peer_pb2.RunId: ...
     @_builtins.property
@@ -216,10 +225,13 @@ class LaunchRequest(_message.Message):
         memory_bytes: _builtins.int = ...,
         gpus: _builtins.int = ...,
         tables: _builtins.str = ...,
+        code: _builtins.str = ...,
+        isolation: _builtins.str = ...,
+        leaving: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "cores", b"cores", "gpus", b"gpus", "member", b"member", "members", b"members", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "remaining_s", b"remaining_s", "run", b"run", "tables", b"tables", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "component", b"component", "cores", b"cores", "gpus", b"gpus", "isolation", b"isolation", "leaving", b"leaving", "member", b"member", "members", b"members", "memory_bytes", b"memory_bytes", "parameters", b"parameters", "remaining_s", b"remaining_s", "run", b"run", "tables", b"tables", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +239,51 @@ Global___LaunchRequest: _TypeAlias = LaunchRequest  # noqa: Y015
 
 @_typing.final
 class LaunchReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEEDS_CODE_FIELD_NUMBER: _builtins.int
+    needs_code: _builtins.bool
+    """Nothing was started: bring the job's code, then start again."""
+    def __init__(
+        self,
+        *,
+        needs_code: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needs_code", b"needs_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LaunchReply: _TypeAlias = LaunchReply  # noqa: Y015
+
+@_typing.final
+class CodeHeader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    sha256: _builtins.str
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodeHeader: _TypeAlias = CodeHeader  # noqa: Y015
+
+@_typing.final
+class BringReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -238,7 +295,7 @@ class LaunchReply(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaunchReply: _TypeAlias = LaunchReply  # noqa: Y015
+Global___BringReply: _TypeAlias = BringReply  # noqa: Y015
 
 @_typing.final
 class DescribeRequest(_message.Message):
@@ -262,19 +319,23 @@ class DescribeReply(_message.Message):
     CORES_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
+    UNHELD_FIELD_NUMBER: _builtins.int
     cores: _builtins.float
     memory_bytes: _builtins.int
     gpus: _builtins.int
+    unheld: _builtins.str
+    """Why the kernel there cannot hold code that is not trusted; empty: it can"""
     def __init__(
         self,
         *,
         cores: _builtins.float = ...,
         memory_bytes: _builtins.int = ...,
         gpus: _builtins.int = ...,
+        unheld: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores", b"cores", "gpus", b"gpus", "memory_bytes", b"memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cores", b"cores", "gpus", b"gpus", "memory_bytes", b"memory_bytes", "unheld", b"unheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -526,6 +587,48 @@ class DescribeTableReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeTableReply: _TypeAlias = DescribeTableReply  # noqa: Y015
+
+@_typing.final
+class TakeOverRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_FIELD_NUMBER: _builtins.int
+    NEW_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    @_builtins.property
+    def old(self) -> _peer_pb2.RunId: ...
+    @_builtins.property
+    def new(self) -> _peer_pb2.RunId: ...
+    def __init__(
+        self,
+        *,
+        old: _peer_pb2.RunId | None = ...,
+        new: _peer_pb2.RunId | None = ...,
+        member: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["new", b"new", "old", b"old"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "new", b"new", "old", b"old"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverRequest: _TypeAlias = TakeOverRequest  # noqa: Y015
+
+@_typing.final
+class TakeOverReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TakeOverReply: _TypeAlias = TakeOverReply  # noqa: Y015
 
 @_typing.final
 class ForgetRequest(_message.Message):

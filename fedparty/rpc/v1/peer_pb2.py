@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x65\x64party/v1/peer.proto\x12\x10\x66\x65\x64party.v1.peer\"g\n\nObjectName\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06sender\x18\x05 \x01(\t\x12\x10\n\x08receiver\x18\x06 \x01(\t\"\x8e\x01\n\rDeliverHeader\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.fedparty.v1.peer.ObjectName\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\r\n\x05shape\x18\x05 \x03(\x04\x12\r\n\x05token\x18\x06 \x01(\t\"\"\n\x0e\x44\x65liverTrailer\x12\x10\n\x08\x63hecksum\x18\x01 \x01(\x0c\"\x0e\n\x0c\x44\x65liverReply\"3\n\x05RunId\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\xa3\x01\n\x0ePrepareRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x13\n\x0bremaining_s\x18\x04 \x01(\x01\x12\x0f\n\x07voucher\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0f\n\x07sent_at\x18\x07 \x01(\x01\" \n\x0cPrepareReply\x12\x10\n\x08protocol\x18\x01 \x01(\t\"1\n\x0bQueueReport\x12\x0f\n\x07is_turn\x18\x01 \x01(\x08\x12\x11\n\twaits_for\x18\x02 \x01(\t\"C\n\x0cStartRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\x0c\n\nStartReply\"G\n\x10SuperviseRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"e\n\nTaskReport\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\x12\x0e\n\x06result\x18\x06 \x01(\t\"s\n\x0bStopRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"\x0b\n\tStopReply\"\x87\x01\n\x0bShowRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x30\n\tpositions\x18\x05 \x03(\x0b\x32\x1d.fedparty.v1.peer.LogPosition\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\"0\n\x0bLogPosition\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"K\n\tShowReply\x12/\n\x08position\x18\x01 \x01(\x0b\x32\x1d.fedparty.v1.peer.LogPosition\x12\r\n\x05lines\x18\x02 \x01(\x0c\"\x1e\n\x0bPingRequest\x12\x0f\n\x07padding\x18\x01 \x01(\x0c\"=\n\tPingReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t2W\n\x07Mailbox\x12L\n\x07\x44\x65liver\x12\x1f.fedparty.v1.peer.DeliverHeader\x1a\x1e.fedparty.v1.peer.DeliverReply(\x01\x32\x8d\x04\n\x0c\x43oordination\x12K\n\x07Prepare\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1e.fedparty.v1.peer.PrepareReply\x12J\n\x05Queue\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1d.fedparty.v1.peer.QueueReport0\x01\x12\x45\n\x05Start\x12\x1e.fedparty.v1.peer.StartRequest\x1a\x1c.fedparty.v1.peer.StartReply\x12O\n\tSupervise\x12\".fedparty.v1.peer.SuperviseRequest\x1a\x1c.fedparty.v1.peer.TaskReport0\x01\x12\x42\n\x04Stop\x12\x1d.fedparty.v1.peer.StopRequest\x1a\x1b.fedparty.v1.peer.StopReply\x12\x44\n\x04Show\x12\x1d.fedparty.v1.peer.ShowRequest\x1a\x1b.fedparty.v1.peer.ShowReply0\x01\x12\x42\n\x04Ping\x12\x1d.fedparty.v1.peer.PingRequest\x1a\x1b.fedparty.v1.peer.PingReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x65\x64party/v1/peer.proto\x12\x10\x66\x65\x64party.v1.peer\"g\n\nObjectName\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06sender\x18\x05 \x01(\t\x12\x10\n\x08receiver\x18\x06 \x01(\t\"\x8e\x01\n\rDeliverHeader\x12*\n\x04name\x18\x01 \x01(\x0b\x32\x1c.fedparty.v1.peer.ObjectName\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x10\n\x08\x65ncoding\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\r\n\x05shape\x18\x05 \x03(\x04\x12\r\n\x05token\x18\x06 \x01(\t\"\"\n\x0e\x44\x65liverTrailer\x12\x10\n\x08\x63hecksum\x18\x01 \x01(\x0c\"\x0e\n\x0c\x44\x65liverReply\"3\n\x05RunId\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"\xa3\x01\n\x0ePrepareRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x13\n\x0bremaining_s\x18\x04 \x01(\x01\x12\x0f\n\x07voucher\x18\x05 \x01(\t\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x0f\n\x07sent_at\x18\x07 \x01(\x01\"4\n\x0cPrepareReply\x12\x10\n\x08protocol\x18\x01 \x01(\t\x12\x12\n\nneeds_code\x18\x02 \x01(\x08\"\x0c\n\nBringReply\"1\n\x0bQueueReport\x12\x0f\n\x07is_turn\x18\x01 \x01(\x08\x12\x11\n\twaits_for\x18\x02 \x01(\t\"C\n\x0cStartRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\x0c\n\nStartReply\"G\n\x10SuperviseRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"e\n\nTaskReport\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05party\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x0c\n\x04hint\x18\x05 \x01(\t\x12\x0e\n\x06result\x18\x06 \x01(\t\"s\n\x0bStopRequest\x12$\n\x03run\x18\x01 \x01(\x0b\x32\x17.fedparty.v1.peer.RunId\x12\x10\n\x08is_final\x18\x02 \x01(\x08\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"\x0b\n\tStopReply\"\x87\x01\n\x0bShowRequest\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x30\n\tpositions\x18\x05 \x03(\x0b\x32\x1d.fedparty.v1.peer.LogPosition\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\"0\n\x0bLogPosition\x12\x0b\n\x03log\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"K\n\tShowReply\x12/\n\x08position\x18\x01 \x01(\x0b\x32\x1d.fedparty.v1.peer.LogPosition\x12\r\n\x05lines\x18\x02 \x01(\x0c\"\x1e\n\x0bPingRequest\x12\x0f\n\x07padding\x18\x01 \x01(\x0c\"=\n\tPingReply\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t2W\n\x07Mailbox\x12L\n\x07\x44\x65liver\x12\x1f.fedparty.v1.peer.DeliverHeader\x1a\x1e.fedparty.v1.peer.DeliverReply(\x01\x32\xd8\x04\n\x0c\x43oordination\x12K\n\x07Prepare\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1e.fedparty.v1.peer.PrepareReply\x12I\n\x05\x42ring\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1c.fedparty.v1.peer.BringReply(\x01\x12J\n\x05Queue\x12 .fedparty.v1.peer.PrepareRequest\x1a\x1d.fedparty.v1.peer.QueueReport0\x01\x12\x45\n\x05Start\x12\x1e.fedparty.v1.peer.StartRequest\x1a\x1c.fedparty.v1.peer.StartReply\x12O\n\tSupervise\x12\".fedparty.v1.peer.SuperviseRequest\x1a\x1c.fedparty.v1.peer.TaskReport0\x01\x12\x42\n\x04Stop\x12\x1d.fedparty.v1.peer.StopRequest\x1a\x1b.fedparty.v1.peer.StopReply\x12\x44\n\x04Show\x12\x1d.fedparty.v1.peer.ShowRequest\x1a\x1b.fedparty.v1.peer.ShowReply0\x01\x12\x42\n\x04Ping\x12\x1d.fedparty.v1.peer.PingRequest\x1a\x1b.fedparty.v1.peer.PingReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,33 +44,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREREQUEST']._serialized_start=400
   _globals['_PREPAREREQUEST']._serialized_end=563
   _globals['_PREPAREREPLY']._serialized_start=565
-  _globals['_PREPAREREPLY']._serialized_end=597
-  _globals['_QUEUEREPORT']._serialized_start=599
-  _globals['_QUEUEREPORT']._serialized_end=648
-  _globals['_STARTREQUEST']._serialized_start=650
-  _globals['_STARTREQUEST']._serialized_end=717
-  _globals['_STARTREPLY']._serialized_start=719
-  _globals['_STARTREPLY']._serialized_end=731
-  _globals['_SUPERVISEREQUEST']._serialized_start=733
-  _globals['_SUPERVISEREQUEST']._serialized_end=804
-  _globals['_TASKREPORT']._serialized_start=806
-  _globals['_TASKREPORT']._serialized_end=907
-  _globals['_STOPREQUEST']._serialized_start=909
-  _globals['_STOPREQUEST']._serialized_end=1024
-  _globals['_STOPREPLY']._serialized_start=1026
-  _globals['_STOPREPLY']._serialized_end=1037
-  _globals['_SHOWREQUEST']._serialized_start=1040
-  _globals['_SHOWREQUEST']._serialized_end=1175
-  _globals['_LOGPOSITION']._serialized_start=1177
-  _globals['_LOGPOSITION']._serialized_end=1225
-  _globals['_SHOWREPLY']._serialized_start=1227
-  _globals['_SHOWREPLY']._serialized_end=1302
-  _globals['_PINGREQUEST']._serialized_start=1304
-  _globals['_PINGREQUEST']._serialized_end=1334
-  _globals['_PINGREPLY']._serialized_start=1336
-  _globals['_PINGREPLY']._serialized_end=1397
-  _globals['_MAILBOX']._serialized_start=1399
-  _globals['_MAILBOX']._serialized_end=1486
-  _globals['_COORDINATION']._serialized_start=1489
-  _globals['_COORDINATION']._serialized_end=2014
+  _globals['_PREPAREREPLY']._serialized_end=617
+  _globals['_BRINGREPLY']._serialized_start=619
+  _globals['_BRINGREPLY']._serialized_end=631
+  _globals['_QUEUEREPORT']._serialized_start=633
+  _globals['_QUEUEREPORT']._serialized_end=682
+  _globals['_STARTREQUEST']._serialized_start=684
+  _globals['_STARTREQUEST']._serialized_end=751
+  _globals['_STARTREPLY']._serialized_start=753
+  _globals['_STARTREPLY']._serialized_end=765
+  _globals['_SUPERVISEREQUEST']._serialized_start=767
+  _globals['_SUPERVISEREQUEST']._serialized_end=838
+  _globals['_TASKREPORT']._serialized_start=840
+  _globals['_TASKREPORT']._serialized_end=941
+  _globals['_STOPREQUEST']._serialized_start=943
+  _globals['_STOPREQUEST']._serialized_end=1058
+  _globals['_STOPREPLY']._serialized_start=1060
+  _globals['_STOPREPLY']._serialized_end=1071
+  _globals['_SHOWREQUEST']._serialized_start=1074
+  _globals['_SHOWREQUEST']._serialized_end=1209
+  _globals['_LOGPOSITION']._serialized_start=1211
+  _globals['_LOGPOSITION']._serialized_end=1259
+  _globals['_SHOWREPLY']._serialized_start=1261
+  _globals['_SHOWREPLY']._serialized_end=1336
+  _globals['_PINGREQUEST']._serialized_start=1338
+  _globals['_PINGREQUEST']._serialized_end=1368
+  _globals['_PINGREPLY']._serialized_start=1370
+  _globals['_PINGREPLY']._serialized_end=1431
+  _globals['_MAILBOX']._serialized_start=1433
+  _globals['_MAILBOX']._serialized_end=1520
+  _globals['_COORDINATION']._serialized_start=1523
+  _globals['_COORDINATION']._serialized_end=2123
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fedparty.errors import FedpartyError, JobError, NotAvailableError
+from fedparty.errors import FedpartyError, JobError
 from fedparty.jobs import document, folder
 from fedparty.jobs.description import JobDescription
 
@@ -126,10 +126,39 @@ def test_all_faults_at_once_in_their_order(tmp_path: Path) -> None:
     assert [line.split(": ")[0] for line in lines] == ["job.yaml:1:1", "job.yaml:1:1", "job.yaml:8:5", "job.yaml:9:5"]
 
 
-def test_a_jobs_own_code_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+def test_a_folder_of_code_that_leads_elsewhere_is_not_passed_over(tmp_path: Path) -> None:
     _write(tmp_path, JOB)
     (tmp_path / "custom").symlink_to("nowhere")
-    with pytest.raises(NotAvailableError, match="own code comes with a later release"):
+    with pytest.raises(JobError, match="custom is not a folder"):
+        folder.read(tmp_path)
+
+
+def test_a_jobs_own_code_is_described_by_its_digest_and_comes_back(tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / "examples" / "custom_average"
+    described, package = folder.load(example)
+    assert described.code is not None
+    assert package is not None
+    assert (described.code.sha256, described.code.size_bytes) == (package.sha256, len(package.content))
+    folder.write(tmp_path, described.model_dump(mode="json", exclude_defaults=True), "Again.", package)
+    assert folder.load(tmp_path) == (described, package)
+
+
+@pytest.mark.parametrize(
+    ("job", "has_code", "said"),
+    [
+        (JOB.replace("secure_sum", "custom:a.A"), False, "custom:a.A is the job's own code, and the job has none"),
+        (JOB, True, "no task uses the job's own code"),
+        (JOB.replace("secure_sum", "custom:a"), True, "is named custom:MODULE.CLASS"),
+        (JOB.replace("secure_sum", "'custom:../a.A'"), True, "is named custom:MODULE.CLASS"),
+        (JOB + f"code: {{sha256: {'0' * 64}, size_bytes: 1}}\n", False, "there is no key code"),
+    ],
+)
+def test_code_and_what_names_it_go_together(job: str, has_code: bool, said: str, tmp_path: Path) -> None:
+    _write(tmp_path, job)
+    if has_code:
+        (tmp_path / "custom").mkdir()
+        (tmp_path / "custom" / "a.py").write_text("class A: pass\n")
+    with pytest.raises(JobError, match=said):
         folder.read(tmp_path)
 
 

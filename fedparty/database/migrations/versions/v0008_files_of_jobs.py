@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from fedparty.database.migrations import expand
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
