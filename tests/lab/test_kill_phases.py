@@ -20,7 +20,7 @@ from fedparty.client import JobStatus, Session
 from fedparty.errors import FedpartyError
 
 GUEST, HOST = "10000", "9999"
-VALUES = 200_000
+VALUES = 1_000_000
 WAIT_S = 60.0
 """Generous: a phase is reached, and what was killed is started again, within a few seconds."""
 

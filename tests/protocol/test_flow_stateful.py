@@ -38,25 +38,31 @@ HEALED_S = 40.0
 _METHODS = ("Prepare", "Start", "Stop", "Supervise", "Queue")
 _TASKS = re.compile(r"^fedparty_mailbox_tasks ([0-9.]+)", re.MULTILINE)
 
-parties = st.sampled_from(["10000", "9999"])
+NAMES = ("10000", "9999", "9998")
+parties = st.sampled_from(NAMES)
 small = st.integers(0, 5)
 
 
 class Federation(RuleBasedStateMachine):
-    """Two flows, and what is done to them."""
+    """Two flows, and what is done to them; what is drawn for a third party happens to the second."""
+
+    names: tuple[str, ...] = NAMES[:2]
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.jobs: list[str] = []
-        self.ends: dict[tuple[str, str], tuple[str, str]] = {}
+        self.ends: dict[tuple[str, str], str] = {}
         self.lab: FlowLab
         self.down: set[str] = set()
         self.away: set[str] = set()
 
     def tell(self, step: str) -> None:
         self.lab.faults.trace.append(f"-- {step}")
+
+    def of(self, name: str) -> str:
+        return name if name in self.names else self.names[-1]
 
     def do(self, work: Coroutine[Any, Any, Any], settle_s: float = 0.02) -> Any:
         """Let time pass for the federation: while something is done to it, and shortly after."""
@@ -70,7 +76,7 @@ class Federation(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        lab = flow_lab("10000", "9999", cores=CORES, peer_timeout_s=PATIENCE_S)
+        lab = flow_lab(*self.names, cores=CORES, peer_timeout_s=PATIENCE_S)
         self.lab = self.runner.run(self.stack.enter_async_context(lab))
 
     def teardown(self) -> None:
@@ -88,19 +94,31 @@ class Federation(RuleBasedStateMachine):
         component=st.sampled_from(["hang", "hang", "succeed", "hang_guest", "fail"]),
         cores=st.sampled_from([1, 2, 3]),
         priority=st.integers(0, 2),
+        is_graph=st.booleans(),
+        is_stopped=st.sampled_from([False, False, False, True]),
     )
-    def submit(self, at: str, component: str, cores: int, priority: int) -> None:
+    def submit(self, at: str, component: str, cores: int, priority: int, is_graph: bool, is_stopped: bool) -> None:
+        at = self.of(at)
         if at in self.down or len(self.jobs) > 8:
             return
-        job = description(component, guest=at, host=_other(at), cores=cores, timeout_s=60) | {"priority": priority}
+        guest = self.lab.parties[at]
+        host, *arbiter = [name for name in self.names if name != at]
+        job = description(component, guest=at, host=host, cores=cores, timeout_s=60) | {"priority": priority}
+        job["roles"] |= {"arbiter": arbiter} if arbiter else {}
+        if is_graph:
+            job["tasks"]["then"] = {"component": component, "cores": 1, "after": ["sum"]}
         try:
-            self.jobs.append(self.do(self.lab.parties[at].submit(job)))
+            self.jobs.append(self.do(guest.submit(job), 0.0 if is_stopped else 0.02))
             self.tell(f"{self.jobs[-1]} is submitted: {component}, {cores} cores, priority {priority}")
         except FedpartyError as exc:
             self.tell(f"not submitted: {exc}")
+            return
+        if is_stopped:
+            self.stop(at, len(self.jobs) - 1)
 
     @rule(at=parties, index=small)
     def stop(self, at: str, index: int) -> None:
+        at = self.of(at)
         if at in self.down or not self.jobs:
             return
         job = self.jobs[index % len(self.jobs)]
@@ -114,6 +132,7 @@ class Federation(RuleBasedStateMachine):
 
     @rule(at=parties, index=small, state=st.sampled_from(["success", "success", "success", "failed"]))
     def end_task(self, at: str, index: int, state: str) -> None:
+        at = self.of(at)
         worker = self.lab.parties[at].worker
         if worker.running:
             self.tell(f"{at}: {worker.running[index % len(worker.running)]} ends with {state}")
@@ -123,13 +142,13 @@ class Federation(RuleBasedStateMachine):
 
     @rule(
         caller=parties,
-        is_own=st.booleans(),
+        to=parties,
         method=st.sampled_from(_METHODS),
         faults=st.lists(st.sampled_from(Fault), min_size=1, max_size=5),
     )
-    def hurt_calls(self, caller: str, is_own: bool, method: str, faults: list[Fault]) -> None:
+    def hurt_calls(self, caller: str, to: str, method: str, faults: list[Fault]) -> None:
         for fault in faults:
-            self.lab.faults.arm(caller, caller if is_own else _other(caller), method, fault)
+            self.lab.faults.arm(self.of(caller), self.of(to), method, fault)
 
     @rule(index=small)
     def deliver_late(self, index: int) -> None:
@@ -138,6 +157,7 @@ class Federation(RuleBasedStateMachine):
 
     @rule(at=parties, is_crash=st.booleans())
     def end_flow(self, at: str, is_crash: bool) -> None:
+        at = self.of(at)
         if at not in self.down:
             party = self.lab.parties[at]
             self.tell(f"{at}'s flow {'dies' if is_crash else 'stops'}")
@@ -146,6 +166,7 @@ class Federation(RuleBasedStateMachine):
 
     @rule(at=parties)
     def start_flow(self, at: str) -> None:
+        at = self.of(at)
         if at in self.down:
             self.tell(f"{at}'s flow starts")
             self.do(self.lab.parties[at].start_flow())
@@ -153,23 +174,33 @@ class Federation(RuleBasedStateMachine):
 
     @rule(at=parties)
     def cut_streams(self, at: str) -> None:
+        at = self.of(at)
         self.tell(f"{at}'s streams break")
         self.lab.parties[at].cut_streams()
 
     @rule(at=parties)
+    def mailbox_restarts(self, at: str) -> None:
+        at = self.of(at)
+        self.tell(f"{at}'s mailbox restarts")
+        self.do(self.lab.parties[at].restart_mailbox())
+
+    @rule(at=parties)
     def worker_restarts(self, at: str) -> None:
+        at = self.of(at)
         self.tell(f"{at}'s worker restarts")
         self.do(self.lab.parties[at].worker.restart())
         self.away.discard(at)
 
     @rule(at=parties)
     def worker_goes_away(self, at: str) -> None:
+        at = self.of(at)
         self.tell(f"{at}'s worker goes away")
         self.do(self.lab.parties[at].worker.close())
         self.away.add(at)
 
     @rule(at=parties)
     def worker_comes_back(self, at: str) -> None:
+        at = self.of(at)
         if at in self.away:
             party = self.lab.parties[at]
             self.tell(f"{at}'s worker comes back")
@@ -250,8 +281,10 @@ class Federation(RuleBasedStateMachine):
         return lines
 
 
-def _other(party: str) -> str:
-    return "9999" if party == "10000" else "10000"
+class Three(Federation):
+    """Three flows."""
+
+    names = NAMES
 
 
 def _rows(party: FlowParty, query: str) -> list[tuple[Any, ...]]:
@@ -275,9 +308,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_GRACE_S", 0.0)
 
 
-def _explore(examples: int, steps: int, *, is_repeatable: bool) -> None:
+def _explore(machine: type[Federation], examples: int, steps: int, *, is_repeatable: bool) -> None:
     run_state_machine_as_test(
-        Federation,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -292,11 +325,12 @@ def _explore(examples: int, steps: int, *, is_repeatable: bool) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_federation_in_which_anything_breaks() -> None:
-    _explore(4, 15, is_repeatable=True)
+    _explore(Federation, 4, 15, is_repeatable=True)
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("quick")
-def test_a_federation_in_which_everything_breaks() -> None:
-    _explore(40, 60, is_repeatable=False)
+@pytest.mark.parametrize("machine", [Federation, Three])
+def test_a_federation_in_which_everything_breaks(machine: type[Federation]) -> None:
+    _explore(machine, 40, 60, is_repeatable=False)

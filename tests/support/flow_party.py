@@ -435,6 +435,11 @@ class FlowParty:
         self._stop_mailbox.set()
         await self._mailbox
 
+    async def restart_mailbox(self) -> None:
+        await self.stop_mailbox()
+        self._stop_mailbox = asyncio.Event()
+        self._mailbox = asyncio.create_task(serve_mailbox(self._federation_settings(), self._stop_mailbox))
+
     async def start_flow(self) -> None:
         """Start the flow in this process; returns when it answers."""
         self._stop = asyncio.Event()

@@ -156,10 +156,18 @@ class Laboratory:
                     found.append(process)
         return found
 
+    def supervisor(self, party: str) -> psutil.Process:
+        """Return the process that runs a party's services."""
+        for process in self.processes(party):
+            with contextlib.suppress(psutil.Error):  # tasks come and go
+                if "supervisord" in " ".join(process.cmdline()):
+                    return process
+        raise AssertionError(f"party {party} does not run")
+
     def control(self, party: str, *arguments: str) -> str:
         """Run supervisorctl in a party's home, as its operator may."""
         home = self.home(party)
-        owner = next(p for p in self.processes(party) if "supervisord" in " ".join(p.cmdline()))
+        owner = self.supervisor(party)
         done = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisorctl", "-c", "bundle/supervisord.conf", *arguments],
             cwd=home,
@@ -217,7 +225,7 @@ class Laboratory:
         """Return when every service of these parties (default: all) answers again."""
         for party in parties or self.parties:
             home = self.home(party)
-            environment = next(p for p in self.processes(party) if "supervisord" in " ".join(p.cmdline())).environ()
+            environment = self.supervisor(party).environ()
             done = subprocess.run(
                 [sys.executable, "-m", "fedparty", "health", "--home", ".", "--wait", "--timeout", "30"],
                 cwd=home,
