@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SERVICES = ("federation", "flow", "worker")
 _WORKER = "worker"
+_COLLECT_AFTER = (700, 10, 10)
+"""The interpreter's own thresholds (gc.set_threshold): services and tasks last, other commands do not."""
 
 
 @click.command()
@@ -37,6 +39,7 @@ _WORKER = "worker"
 def serve(services: Sequence[str], home: Path) -> NoReturn:
     """Run services of a party in one process, until SIGTERM: federation, flow, worker."""
     os.chdir(home)
+    gc.set_threshold(*_COLLECT_AFTER)
     fork_server = _start_fork_server() if _WORKER in services else None
     import uvloop
 
