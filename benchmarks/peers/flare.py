@@ -101,14 +101,22 @@ def job_folder(name: str, rounds: int, size_bytes: int) -> tuple[str, Path]:
     return str(Path.cwd() / "jobs" / name), times
 
 
+def status_of(session: Any, job: str) -> str:
+    """Return how a job stands; a server that is too busy to answer is asked again."""
+    from nvflare.fuel.flare_api.api_spec import NoConnection
+
+    for _ in range(60):
+        with contextlib.suppress(NoConnection):
+            return str(session.get_job_meta(job)["status"])
+        time.sleep(1)
+    raise SystemExit("the server does not answer any more")
+
+
 def run_job(session: Any, folder: str) -> float:
     """Submit a job and wait for its end; return the seconds."""
     began = time.perf_counter()
     job = session.submit_job(folder)
-    while True:
-        status = session.get_job_meta(job)["status"]
-        if status.startswith("FINISHED"):
-            break
+    while not (status := status_of(session, job)).startswith("FINISHED"):
         time.sleep(0.2)
     if status != "FINISHED:COMPLETED":
         raise SystemExit(f"{folder}: {status}")

@@ -33,6 +33,8 @@ SERVICES = ("federation", "flow", "flow-2", "worker")
 _WORKER = "worker"
 _FILES = 65_536
 """Open files at most: each person who follows a log is one, and systems often allow 1,024 unless asked for more."""
+_COLLECT_AFTER = (700, 10, 10)
+"""The interpreter's own thresholds (gc.set_threshold): services and tasks last, other commands do not."""
 
 
 @click.command()
@@ -41,6 +43,7 @@ _FILES = 65_536
 def serve(services: Sequence[str], home: Path) -> NoReturn:
     """Run services of a party in one process, until SIGTERM: federation, flow, flow-2, worker."""
     os.chdir(home)
+    gc.set_threshold(*_COLLECT_AFTER)
     fork_server = _start_fork_server() if _WORKER in services else None
     import uvloop
 
