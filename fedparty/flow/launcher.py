@@ -211,7 +211,7 @@ class Launcher:
                 yield member, verdict
             return
 
-    async def read_log(self, run: TaskRun, member: Member, offset: int = 0, *, follow: bool) -> AsyncGenerator[bytes]:
+    def read_log(self, run: TaskRun, member: Member, offset: int = 0, *, follow: bool) -> AsyncGenerator[bytes]:
         """Yield the log of one role from a byte on, JSON lines, in any split; with `follow` until the role has ended.
 
         Raises
@@ -219,23 +219,11 @@ class Launcher:
         RpcError
             NOT_KNOWN: there is no such log. Else: the service does not answer.
         """
-        request = local_pb2.ReadLogRequest(
-            run=run_message_of(run), member=str(member), offset_bytes=offset, follow=follow
-        )
-        async with aclosing(self._stream("ReadLog", request, bytes)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return self._lines("ReadLog", run, member, offset, follow=follow)
 
-    async def read_metrics(
-        self, run: TaskRun, member: Member, offset: int = 0, *, follow: bool
-    ) -> AsyncGenerator[bytes]:
+    def read_metrics(self, run: TaskRun, member: Member, offset: int = 0, *, follow: bool) -> AsyncGenerator[bytes]:
         """Yield the figures of one role; see `read_log`."""
-        request = local_pb2.ReadLogRequest(
-            run=run_message_of(run), member=str(member), offset_bytes=offset, follow=follow
-        )
-        async with aclosing(self._stream("ReadMetrics", request, bytes)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return self._lines("ReadMetrics", run, member, offset, follow=follow)
 
     async def list_outputs(self, run: TaskRun, member: Member) -> dict[str, int]:
         """Return name and size of each file that a role has kept.
@@ -281,6 +269,12 @@ class Launcher:
         async with aclosing(self._stream("Watch", request, peer_pb2.TaskReport.FromString)) as reports:
             async for report in reports:
                 yield Member(report.role, PartyId(report.party)), outcome_of(report)
+
+    def _lines(self, method: str, run: TaskRun, member: Member, offset: int, *, follow: bool) -> AsyncGenerator[bytes]:
+        request = local_pb2.ReadLogRequest(
+            run=run_message_of(run), member=str(member), offset_bytes=offset, follow=follow
+        )
+        return self._stream(method, request, bytes)
 
     async def _call(
         self, method: str, request: Message, reply: type[Reply], timeout_s: float = _CALL_TIMEOUT_S

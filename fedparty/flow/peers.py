@@ -336,58 +336,50 @@ class Peers:
             raise _named(exc, to, method) from exc
 
     async def _words(self, to: PartyId, job: Job, run: TaskRun) -> AsyncGenerator[str]:
+        request = self._prepare(job, run)
+        async with aclosing(self._stream(to, job.id, "Queue", request, peer_pb2.QueueReport)) as answers:
+            async for answer in answers:
+                yield "" if answer.is_turn else f"party {to}: {answer.waits_for[:_MAX_WORDS]}"
+
+    async def _shown(self, to: PartyId, job: JobId, request: peer_pb2.ShowRequest) -> AsyncGenerator[Lines]:
+        try:
+            async with aclosing(
+                self._stream(to, job, "Show", request, peer_pb2.ShowReply, called=request.kind)
+            ) as answers:
+                async for answer in answers:
+                    yield Lines(answer.position.log, answer.position.offset_bytes, answer.lines)
+        except RpcError as exc:
+            if exc.code not in _OLDER_RELEASE:
+                raise
+            message = f"party {to} runs a release that shows no {request.kind} to others"
+            raise catalogue.error("NOT_SUPPORTED", message) from exc
+
+    async def _reports(self, to: PartyId, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
+        request = peer_pb2.SuperviseRequest(run=run_message_of(run), epoch=self._term.epoch)
+        async with aclosing(self._stream(to, run.job, "Supervise", request, peer_pb2.TaskReport)) as reports:
+            async for report in reports:
+                if report.party == to:
+                    yield Member(report.role, to), outcome_of(report)
+
+    async def _stream(
+        self, to: PartyId, job: JobId, method: str, request: Message, reply: type[Reply], called: str = ""
+    ) -> AsyncGenerator[Reply]:
+        """Yield a party's answers; errors name the step: the method, or what it is `called`."""
         self._term.check()
         answers = calls.read_stream(
             self._egress,
-            f"{_SERVICE}/Queue",
-            self._prepare(job, run),
-            peer_pb2.QueueReport.FromString,
-            metadata=to_party(to, job.id),
-            unavailable=_DOWN,
-        )
-        try:
-            async with aclosing(answers):
-                async for answer in answers:
-                    yield "" if answer.is_turn else f"party {to}: {answer.waits_for[:_MAX_WORDS]}"
-        except RpcError as exc:
-            raise _named(exc, to, "Queue") from exc
-
-    async def _shown(self, to: PartyId, job: JobId, request: peer_pb2.ShowRequest) -> AsyncGenerator[Lines]:
-        answers = calls.read_stream(
-            self._egress,
-            f"{_SERVICE}/Show",
+            f"{_SERVICE}/{method}",
             request,
-            peer_pb2.ShowReply.FromString,
+            reply.FromString,
             metadata=to_party(to, job),
             unavailable=_DOWN,
         )
         try:
             async with aclosing(answers):
                 async for answer in answers:
-                    yield Lines(answer.position.log, answer.position.offset_bytes, answer.lines)
+                    yield answer
         except RpcError as exc:
-            if exc.code in _OLDER_RELEASE:
-                message = f"party {to} runs a release that shows no {request.kind} to others"
-                raise catalogue.error("NOT_SUPPORTED", message) from exc
-            raise _named(exc, to, request.kind) from exc
-
-    async def _reports(self, to: PartyId, run: TaskRun) -> AsyncGenerator[tuple[Member, Outcome]]:
-        self._term.check()
-        answers = calls.read_stream(
-            self._egress,
-            f"{_SERVICE}/Supervise",
-            peer_pb2.SuperviseRequest(run=run_message_of(run), epoch=self._term.epoch),
-            peer_pb2.TaskReport.FromString,
-            metadata=to_party(to, run.job),
-            unavailable=_DOWN,
-        )
-        try:
-            async with aclosing(answers):
-                async for report in answers:
-                    if report.party == to:
-                        yield Member(report.role, to), outcome_of(report)
-        except RpcError as exc:
-            raise _named(exc, to, "Supervise") from exc
+            raise _named(exc, to, called or method) from exc
 
 
 def _named(exc: RpcError, to: PartyId, method: str) -> RpcError:

@@ -13,11 +13,12 @@ from contextlib import aclosing
 from fedparty.errors import RpcError
 from fedparty.flow.background import until_read
 from fedparty.flow.logs import Lines
+from fedparty.flow.messages import MAX_ATTEMPT
 from fedparty.flow.peers import Peers
 from fedparty.flow.records import Job
 from fedparty.flow.store import Store
 from fedparty.rpc import catalogue
-from fedparty.types import JobId, PartyId
+from fedparty.types import JobId, Member, PartyId
 
 _MARGIN_S = 5.0
 """How much later than the way to a party its silence is given up."""
@@ -61,7 +62,7 @@ class Viewing:
                     shown = self._peers.show(to, job.id, kind, role or "", offsets, follow=follow)
                     async with aclosing(shown), aclosing(self._until_silent(job.id, to, shown)) as lines:
                         async for each in lines:
-                            yield each
+                            yield checked(each, job, to)
                     return
                 except RpcError as exc:  # that party may not have its part yet
                     if exc.code != "NOT_REGISTERED" or not follow or await self._has_ended(job.id):
@@ -118,3 +119,23 @@ class Viewing:
     async def _has_ended(self, job: JobId) -> bool:
         known = await until_read(lambda: self._store.job(job))
         return known is None or known.is_final or self._store.changes.is_closed
+
+
+def checked(lines: Lines, job: Job, party: PartyId) -> Lines:
+    """Return what a party shows, if it is whole lines of a log that it can have: others go on by its name.
+
+    Raises
+    ------
+    RpcError
+        BAD_REQUEST: it is not.
+    """
+    task, _, rest = lines.log.partition("/")
+    attempt, _, role = rest.partition("/")
+    is_nothing = not lines.log and not lines.content
+    is_number = attempt.isascii() and attempt.isdecimal() and len(attempt) <= len(str(MAX_ATTEMPT))
+    is_own = task in job.description.tasks and Member(role, party) in job.description.members_at(party)
+    if is_nothing or (is_number and is_own and (lines.content.endswith(b"\n") or not lines.content)):
+        return lines
+    raise catalogue.error(
+        "BAD_REQUEST", f"party {party} shows what are no lines of a log of its own: {lines.log[:80]!r}"
+    )

@@ -156,22 +156,24 @@ async def test_a_stop_after_the_role_has_succeeded_is_too_late_for_the_record() 
             assert (await guest.host.until(JOB)).state == "success"
 
 
+async def _stopped_by_the_host(lab: FlowLab) -> _Guest:
+    guest = _Guest(lab)
+    await guest.prepare(_prepare())
+    await guest.start()
+    await guest.host.call(lambda session: session.stop(JOB))
+    return guest
+
+
 async def test_a_success_that_was_none_here_is_not_believed() -> None:
     async with flow_lab("10000", "9999") as lab:
-        guest = _Guest(lab)
-        await guest.prepare(_prepare())
-        await guest.start()
-        await guest.host.call(lambda session: session.stop(JOB))
+        guest = await _stopped_by_the_host(lab)
         await guest.stop(is_final=True, state="success")
         assert (await guest.host.until(JOB)).state == "canceled"
 
 
 async def test_the_record_follows_the_initiator_where_both_ended_the_job_at_once() -> None:
     async with flow_lab("10000", "9999") as lab:
-        guest = _Guest(lab)
-        await guest.prepare(_prepare())
-        await guest.start()
-        await guest.host.call(lambda session: session.stop(JOB))
+        guest = await _stopped_by_the_host(lab)
         await guest.stop(is_final=True, state="failed", reason="the guest failed")
         ended = await guest.host.until(JOB)
         assert (ended.state, ended.error) == ("failed", "the guest failed")
