@@ -114,7 +114,7 @@ def test_another_number_of_job_servers_is_a_deploy(party: TwoFlows) -> None:
     before = {service: lab.pid(party.party, service) for service in quiet}
     for count in ("1", "2"):
         lab.own_options[party.party] = {**options, "flow_replicas": count}
-        lab.up()
+        lab.up("--no-verify", parties=party.party)
         assert ("flow-2" in lab.control(party.party, "status")) is (count == "2")
         assert lab.toy(*lab.parties, "1").stdout.count(SUCCESS) == 1
         assert {service: lab.pid(party.party, service) for service in quiet} == before
@@ -127,7 +127,7 @@ def test_a_deploy_starts_one_after_the_other_anew(party: TwoFlows) -> None:
     lab.own_options[party.party] = {**options, "max_attempts": "4"}
     with party.session() as session, Submitter(party, "deploy") as submitter:
         until(lambda: submitter.jobs, "a job is submitted")
-        lab.up("--no-verify")
+        lab.up("--no-verify", parties=party.party)
     with party.session() as session:
         assert_none_lost_or_doubled(session, submitter, "deploy")
     assert not {lab.pid(party.party, flow) for flow in FLOWS} & set(before.values())

@@ -102,12 +102,12 @@ class Laboratory:
     def pki(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run("-m", "fedparty", "pki", *arguments, *self._where)
 
-    def up(self, *arguments: str) -> None:
+    def up(self, *arguments: str, parties: str = "all") -> None:
         """Generate, start and verify."""
         self.write_configuration()
         generated = self.generate()
         assert generated.returncode == 0, generated.stdout
-        deployed = self.deploy("all", *arguments)
+        deployed = self.deploy(parties, *arguments)
         assert deployed.returncode == 0, deployed.stdout
 
     def down(self) -> None:

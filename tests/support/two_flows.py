@@ -23,7 +23,7 @@ from fedparty.client import Session
 from fedparty.jobs import folder
 
 FLOWS = ("flow", "flow-2")
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 _POLL_S = 0.01
 
 
@@ -151,7 +151,11 @@ def description(name: str, **parameters: int) -> dict[str, Any]:
     """Return the example's job under a name, with these parameters changed."""
     found = folder.read(REPOSITORY / "examples" / "secure_sum").model_dump(mode="json", exclude_defaults=True)
     task = found["tasks"]["sum"]
-    return found | {"name": name, "tasks": {"sum": task | {"parameters": task["parameters"] | parameters}}}
+    return found | {
+        "name": name,
+        "timeout_s": 120,
+        "tasks": {"sum": task | {"parameters": task["parameters"] | parameters}},
+    }
 
 
 @contextlib.contextmanager
