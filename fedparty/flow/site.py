@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
 from weakref import WeakValueDictionary
@@ -24,17 +24,15 @@ from fedparty.flow.background import Background, until_read, until_recorded
 from fedparty.flow.bindings import Bindings
 from fedparty.flow.codes import Codes
 from fedparty.flow.launcher import Launcher
-from fedparty.flow.policy import Rule
 from fedparty.flow.records import Job, Outcome, RoleRun
 from fedparty.flow.resources import Resources, needs_of, rank_of
 from fedparty.flow.resumption import Resumption
 from fedparty.flow.states import State
 from fedparty.flow.store import Store
-from fedparty.jobs.code import is_custom
+from fedparty.flow.terms import Granted, Terms
 from fedparty.jobs.description import MAX_TIMEOUT_S
 from fedparty.rpc import catalogue
-from fedparty.storage.source import Source
-from fedparty.types import JobId, Member, PartyId, TaskRun
+from fedparty.types import JobId, PartyId, TaskRun
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +40,6 @@ _BACKOFF_S, _MAX_BACKOFF_S = 0.2, 30.0
 _FIRST_WORD_S, _MAX_LEARN_BACKOFF_S = 1.0, 2.0
 _OVERTAKEN_S = 3600.0
 """How long a call may be on its way: the end of a job that is not known yet is remembered so long."""
-
-Granted = Callable[[Job, str], Mapping[str, Rule]]
 
 
 class Site:
@@ -81,10 +77,8 @@ class Site:
         self.launcher = launcher
         self._mailbox = mailbox
         self.bindings = bindings
-        self._codes = codes
         self._resumption = Resumption(party, store, launcher)
-        self._granted = granted
-        self._unheld = ""
+        self._terms = Terms(party, bindings, codes, granted, launcher)
         self._lease_s = lease_s
         self._locks: WeakValueDictionary[JobId, asyncio.Lock] = WeakValueDictionary()
         self._leases: dict[TaskRun, asyncio.TimerHandle] = {}
@@ -108,8 +102,7 @@ class Site:
                 return
             await self._end_attempts([role for role in roles if role.run.attempt < run.attempt], "a newer attempt")
             self.check(job)
-            self._check_hold(job, run)
-            await self._check_tables(job, run)
+            await self._terms.check(job, run)
             await self._resumption.take_over(job)
             await self._hold(known or job, run)
             if resume := job.description.resume:
@@ -135,35 +128,6 @@ class Site:
         """
         if job.description.members_at(self.party):
             self.resources.check({task: needs_of(job, task, self.party) for task in job.description.tasks})
-
-    def _check_hold(self, job: Job, run: TaskRun) -> None:
-        """Refuse a job's own code that must be held, where this machine cannot."""
-        if not self._unheld or not is_custom(job.description.tasks[run.task].component):
-            return
-        if any(rule.isolation == "kernel" for rule in self._granted(job, run.task).values()):
-            raise catalogue.error(
-                "POLICY_REFUSED",
-                f"party {self.party} cannot hold a job's own code: {self._unheld}",
-                hint=f"The people of party {self.party} may trust it without: isolation: none in their policy.yaml.",
-            )
-
-    async def _check_tables(self, job: Job, run: TaskRun) -> None:
-        """Refuse a task that names a table which is not bound here, or has too few rows."""
-        rules = self._granted(job, run.task)
-        for member in job.description.members_at(self.party):
-            await self._tables(job, run, member, rules[member.role])
-
-    async def _tables(self, job: Job, run: TaskRun, member: Member, rule: Rule) -> tuple[Source, ...]:
-        """Return what a role reads, unless the site's policy asks for larger tables."""
-        tables = await self.bindings.of(job.description.parameters_of(run.task, member))
-        for table in tables:
-            if table.rows < rule.min_rows:
-                raise catalogue.error(
-                    "POLICY_REFUSED",
-                    f"party {self.party} refuses task {run.task}: table {table.name} has fewer rows than the "
-                    f"{rule.min_rows} that rule {rule.name!r} asks for",
-                )
-        return tables
 
     async def queue(self, job: Job, run: TaskRun) -> AsyncGenerator[str]:
         """Stand in line while this is read; yield what it waits for when its turn comes or goes, empty: it is its turn.
@@ -312,7 +276,7 @@ class Site:
         while True:
             try:
                 machine = await self.launcher.describe()
-                self._unheld = machine.unheld
+                self._terms.unheld = machine.unheld
                 self.resources.learn(machine)
                 return
             except RpcError as exc:
@@ -370,24 +334,15 @@ class Site:
             ) from exc
 
     async def _launch(self, job: Job, run: TaskRun, roles: list[RoleRun]) -> None:
-        rules = self._granted(job, run.task)
+        rules = self._terms.granted(job, run)
         self._take(job, run)
         self._lease(run)
         for role in roles:
-            rule = rules[role.member.role]
-            tables = await self._tables(job, run, role.member, rule)
-            terms = (tables, rule.isolation, rule.leaving)
-            if not await self.launcher.start(job, run, role.member, *terms):
-                await self._bring_code(job)
-                await self.launcher.start(job, run, role.member, *terms)
+            await self._terms.start(job, run, role.member, rules[role.member.role])
         await self._store.launched(run, self.party)
         self._end_lease(run)
         logger.info("attempt %d started: %s", run.attempt, ", ".join(str(role.member) for role in roles))
         self._watch(run, job)
-
-    async def _bring_code(self, job: Job) -> None:
-        if code := job.description.code:
-            await self.launcher.bring(job.id, code.sha256, await self._codes.get(code.sha256))
 
     def _take(self, job: Job, run: TaskRun) -> None:
         self.resources.take(rank_of(job, run), needs_of(job, run.task, self.party))

@@ -75,12 +75,14 @@ def _hold(spec: TaskSpec) -> list[str]:
     for path in read:
         if spec.folder.is_relative_to(path):
             raise OSError(f"the party's home lies in {path}, which Python needs")
+    sockets = list(_sockets(spec))
     held = [f"files (Landlock {landlock.abi()})", "network", "other processes"]
     try:
-        namespaces.enter(spec.folder, [*map(_of_all, read), *write, *_sockets(spec)])
+        namespaces.enter(spec.folder, [*map(_of_all, read), *write, *sockets])
         held.append("sockets of other services")
-    except PermissionError:
-        held.append("but sockets of other services are there: this user gets no namespaces of its own")
+    except OSError as exc:
+        os.chdir(spec.folder)
+        held.append(f"but sockets of other services are there: no namespaces of its own ({exc.strerror})")
     namespaces.drop_rights()
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     landlock.restrict(read, write)
