@@ -120,6 +120,7 @@ def test_another_number_of_job_servers_is_a_deploy(party: TwoFlows) -> None:
         assert {service: lab.pid(party.party, service) for service in quiet} == before
 
 
+@pytest.mark.matrix
 def test_a_deploy_starts_one_after_the_other_anew(party: TwoFlows) -> None:
     lab = party.lab
     options = lab.own_options[party.party]
