@@ -79,7 +79,7 @@ class PeakPss:
         total = 0
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("FEDPARTY_HOME", "").startswith(self._home) or _is_task(process):
+                if process.environ().get("FEDPARTY_HOME", "").startswith(self._home):
                     total += process.memory_full_info().pss
         return total / MIB
 
@@ -94,10 +94,6 @@ class PeakPss:
     def __exit__(self, *exc_info: object) -> None:
         self._done.set()
         self._thread.join()
-
-
-def _is_task(process: psutil.Process) -> bool:
-    return any(word.startswith("fedparty: task") for word in process.cmdline())
 
 
 def run_rounds(
