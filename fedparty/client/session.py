@@ -123,7 +123,7 @@ class Session(Governance, Streams):
             headers = {"content-type": "application/json", "idempotency-key": key} | signing.headers(self, text)
             return status.job_from(self._call("POST", "/v1/jobs", content=text, headers=headers))
 
-        return self._patiently(submit, _UNANSWERED_S)
+        return self._patiently(submit, is_asked=True)
 
     def job(self, job: str) -> JobStatus:
         """Return a job as it is now; a flow that is restarted meanwhile is waited for.
@@ -133,7 +133,7 @@ class Session(Governance, Streams):
         FedpartyError
             There is no such job, the token is refused, or the flow is not reached.
         """
-        return self._patiently(lambda: self._show(job, {}), _UNANSWERED_S)
+        return self._patiently(lambda: self._show(job, {}), is_asked=True)
 
     def jobs(
         self, limit: int = 100, *, states: Sequence[str] = (), before: str | None = None, match: str = ""
@@ -267,7 +267,7 @@ class Session(Governance, Streams):
 
     def stop(self, job: str) -> JobStatus:
         """Stop a job, and return it; a flow that is restarted meanwhile is waited for."""
-        return self._patiently(lambda: status.job_from(self._call("POST", f"/v1/jobs/{job}/stop")), _UNANSWERED_S)
+        return self._patiently(lambda: status.job_from(self._call("POST", f"/v1/jobs/{job}/stop")), is_asked=True)
 
     def components(self) -> tuple[dict[str, Any], ...]:
         """Return the components that are installed at the party, without their parameters."""
@@ -376,21 +376,22 @@ class Session(Governance, Streams):
         timeout = httpx.Timeout(ANSWER_S, read=ANSWER_S + params.get("wait_s", 0))
         return status.job_from(self._call("GET", f"/v1/jobs/{job}", params=params, timeout=timeout))
 
-    def _patiently(self, call: Callable[[], JobStatus], unanswered_s: float = math.inf) -> JobStatus:
+    def _patiently(self, call: Callable[[], JobStatus], *, is_asked: bool = False) -> JobStatus:
         """Repeat a call, which changes what it changes once, while the flow is being restarted.
 
         Parameters
         ----------
-        unanswered_s
-            How long where nobody listens, not even a proxy: the party may not run at all.
+        is_asked
+            Whether somebody asks, who hears at once of a database that is away, and soon of a flow that nobody listens
+            for, not even a proxy: the party may not run at all. Whoever watches a job bears both.
         """
         began, backoff_s = time.monotonic(), _BACKOFF_S
         while True:
             try:
                 return call()
             except RpcError as exc:
-                limit_s = unanswered_s if isinstance(exc.__cause__, httpx.ConnectError) else math.inf
-                if exc.code not in RESTARTING or time.monotonic() - began >= min(limit_s, self._patience_s):
+                limit_s = min(_limit_s(exc) if is_asked else math.inf, self._patience_s)
+                if exc.code not in RESTARTING or time.monotonic() - began >= limit_s:
                     raise
             time.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
@@ -400,6 +401,13 @@ class Session(Governance, Streams):
             response = self._client.request(method, path, **options)
         failures.check(response, self.address)
         return response.json() if response.content else None
+
+
+def _limit_s(exc: RpcError) -> float:
+    """Return how long a call is repeated that somebody waits for."""
+    if exc.code == "DATABASE_DOWN":
+        return 0.0
+    return _UNANSWERED_S if isinstance(exc.__cause__, httpx.ConnectError) else math.inf
 
 
 def _transport(address: str, ca_certificate: Path | str | None) -> tuple[str, httpx.HTTPTransport]:

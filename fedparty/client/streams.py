@@ -20,7 +20,7 @@ from fedparty.errors import RpcError
 ANSWER_S = 30.0
 """How long an answer is waited for."""
 
-RESTARTING = frozenset({"FLOW_DOWN", "CONNECTION_LOST", "SHUTTING_DOWN"})
+RESTARTING = frozenset({"FLOW_DOWN", "DATABASE_DOWN", "CONNECTION_LOST", "SHUTTING_DOWN"})
 """Codes of errors of a flow that comes back."""
 
 _BACKOFF_S = 0.05

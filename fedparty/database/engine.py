@@ -8,21 +8,20 @@ again where that may help. Does not own a kind's ways (`sqlite`, `mysql`), state
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, stop_after_delay, stop_all
+from tenacity.wait import wait_random_exponential
 
 from fedparty.database.backend import Backend
 from fedparty.database.sqlite import SqliteBackend
 from fedparty.errors import ConfigurationError, DatabaseError, FedpartyError, NotAvailableError
 from fedparty.settings import FlowSettings
 
-_BACKOFF_S, _MAX_BACKOFF_S = 0.02, 0.5
 _PATIENCE_S, _MIN_ATTEMPTS = 2.0, 3
 """How long, and how often at least, a transaction is done again before its caller hears of it."""
 
@@ -123,17 +122,22 @@ class Database:
         return await self._telling(partial(self._until_done, transaction))
 
     async def _until_done(self, transaction: Callable[[], Awaitable[Value]]) -> Value:
-        give_up_at, attempts, backoff_s = time.monotonic() + _PATIENCE_S, 0, _BACKOFF_S
-        while True:
-            attempts += 1
-            try:
-                return await transaction()
-            except Exception as exc:
-                is_enough = attempts >= _MIN_ATTEMPTS and time.monotonic() >= give_up_at
-                if is_enough or not self._backend.is_transient(exc):
-                    raise
-            await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - spreads writers, guards nothing
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+        try:
+            return await transaction()  # what succeeds at once does without tenacity: see `fedparty.rpc.channels`
+        except Exception as exc:
+            if not self._backend.is_transient(exc):
+                raise
+
+        async def attempt() -> Value:  # tenacity awaits coroutine functions only, not every callable
+            return await transaction()
+
+        retry = AsyncRetrying(
+            retry=retry_if_exception(self._backend.is_transient),
+            wait=wait_random_exponential(multiplier=0.02, max=0.5),
+            stop=stop_all(stop_after_attempt(_MIN_ATTEMPTS - 1), stop_after_delay(_PATIENCE_S)),
+            reraise=True,
+        )
+        return await retry(attempt)
 
     async def _read_once(self, work: Work[Value]) -> Value:
         async with asyncio.timeout(self._backend.transaction_s), self._pools.readers.connect() as connection:

@@ -245,6 +245,7 @@ class Coordination:
             created_at=now,
             deadline_at=now + request.remaining_s,
             voucher=request.voucher,
+            code=described.code.sha256 if described.code else "",
         )
 
     async def _reports(self, run: TaskRun) -> AsyncIterator[peer_pb2.TaskReport]:

@@ -62,6 +62,8 @@ class Job:
     """The initiator's signature on that; see `fedparty.crypto.submissions`."""
     submission: str = ""
     """``USER/KEY`` of the request that it came with, by which a repeated one is known; empty: it had no key."""
+    code: str = ""
+    """SHA-256 of its own code; empty: it has none."""
     is_held: bool = False
     """Whether this party's worker or mailbox may still hold something of it."""
 

@@ -22,7 +22,7 @@ from fedparty.flow.resources import rank_of
 from fedparty.flow.states import FINAL, State
 from fedparty.flow.store import Store
 from fedparty.flow.turns import Turns
-from fedparty.types import Member, PartyId, TaskRun
+from fedparty.types import JobId, Member, PartyId, TaskRun
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,9 @@ class JobRun:
         return Outcome(State.TIMEOUT, error + waited, _TIMEOUT_HINT)
 
     async def _run_tasks(self) -> None:
+        if resume := self._job.description.resume:
+            taken_over = self._job.description.taken_over
+            await until_recorded(lambda: self._store.take_over(JobId(resume.job), self._job.id, taken_over))
         known = await until_read(lambda: self._store.role_runs(self._job.id))
         tasks: dict[str, asyncio.Task[None]] = {}
         try:

@@ -127,6 +127,7 @@ class Scheduler:
             created_at=now,
             deadline_at=now + (description.timeout_s or self._timeout_s),
             submission=asked.submission,
+            code=description.code.sha256 if description.code else "",
         )
         self._site.check(job)
         await self._site.check_resumption(job)
@@ -135,8 +136,6 @@ class Scheduler:
         known = await self._submitted(description, asked)
         if known and known.id != job.id:  # the same request came twice at once
             return known
-        if resume := description.resume:
-            await self._store.take_over(JobId(resume.job), job.id, description.taken_over)
         with log_context(job=job.id):
             logger.info("job accepted: %s", description.name)
         self._drive(job)

@@ -354,7 +354,7 @@ def _job_values(job: Job) -> dict[str, Any]:
         "submitter": job.submitter,
         "voucher": job.voucher or None,
         "submission": job.submission or None,
-        "code": job.description.code.sha256 if job.description.code else None,
+        "code": job.code or None,
         "is_held": job.is_held,
     }
 
@@ -371,6 +371,7 @@ def _job(row: sa.Row[Any]) -> Job:
         submitter=row.submitter,
         voucher=row.voucher or "",
         submission=row.submission or "",
+        code=row.code or "",
         error=row.error,
         hint=row.hint,
         started_at=row.started_at,

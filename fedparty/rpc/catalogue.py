@@ -90,6 +90,7 @@ CATALOGUE: Mapping[str, Entry] = MappingProxyType(
         "PROXY_DOWN": Entry(_S.UNAVAILABLE, True, "Look at this party's proxy: deploy.py status."),
         "MAILBOX_DOWN": Entry(_S.UNAVAILABLE, True, "Look at this party's federation service: deploy.py status."),
         "FLOW_DOWN": Entry(_S.UNAVAILABLE, True, "Look at this party's flow service: deploy.py status."),
+        "DATABASE_DOWN": Entry(_S.UNAVAILABLE, True, "Look at the database of this party's flow, and at its disk."),
         "WORKER_DOWN": Entry(_S.UNAVAILABLE, True, "Look at this party's worker service: deploy.py status."),
         "SHUTTING_DOWN": Entry(_S.UNAVAILABLE, True, "The service is being restarted: try again."),
         # Who may do what

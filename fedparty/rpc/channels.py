@@ -5,13 +5,12 @@ Owns how a call leaves this process. Does not own what is called, nor who may (s
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc.aio
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from fedparty.errors import RpcError
 from fedparty.rpc import catalogue
@@ -41,7 +40,6 @@ _CHANNEL_OPTIONS: ChannelOptions = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
-_BACKOFF_S, _MAX_BACKOFF_S = 0.05, 2.0
 
 Metadata = tuple[tuple[str, str], ...]
 Result = TypeVar("Result")
@@ -95,18 +93,28 @@ async def retrying(call: Callable[[], Awaitable[Result]], *, deadline: float) ->
     deadline
         On the clock of `time.monotonic`, seconds. The last error is raised when it would be passed.
     """
-    backoff_s = _BACKOFF_S
-    while True:
-        try:
-            return await call()
-        except RpcError as exc:
-            pause_s = random.uniform(0, backoff_s)  # noqa: S311 - spreads callers, guards nothing
-            if not catalogue.is_retryable(exc) or time.monotonic() + pause_s >= deadline:
-                raise
-        await asyncio.sleep(pause_s)
-        backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+    try:
+        return await call()  # what succeeds at once does without tenacity, which takes 0.4 ms: a job makes hundreds
+    except RpcError as exc:
+        if not catalogue.is_retryable(exc) or not remaining_s(deadline):
+            raise
+
+    async def attempt() -> Result:  # tenacity awaits coroutine functions only, not every callable
+        return await call()
+
+    retry = AsyncRetrying(
+        retry=retry_if_exception(lambda exc: isinstance(exc, RpcError) and catalogue.is_retryable(exc)),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=_stop_before(deadline),
+        reraise=True,
+    )
+    return await retry(attempt)
 
 
 def remaining_s(deadline: float) -> float:
     """Return the seconds until `deadline` on the clock of `time.monotonic`, at least 0."""
     return max(0.0, deadline - time.monotonic())
+
+
+def _stop_before(deadline: float) -> Callable[[RetryCallState], bool]:
+    return lambda state: time.monotonic() + state.upcoming_sleep >= deadline

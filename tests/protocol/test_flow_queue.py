@@ -12,6 +12,8 @@ from flow_party import Databases, FlowLab, FlowParty, Member, description, flow_
 
 from fedparty.database.engine import Database
 from fedparty.flow.changes import Changes
+from fedparty.flow.codes import Codes
+from fedparty.flow.codes.store import CodeStore
 from fedparty.flow.records import Job, Outcome
 from fedparty.flow.retention import Retention
 from fedparty.flow.site import Site
@@ -135,14 +137,14 @@ async def test_old_jobs_go_by_age_and_by_number_with_what_the_worker_keeps(datab
         store = Store(opened, Changes())
         try:
             await _fill(store, 1500)
-            site = _Deleting(store)
-            assert await Retention(site, store, days=30, jobs=10_000).clean() == 500
-            assert await Retention(site, store, days=30, jobs=200).clean() == 800
+            site, codes = _Deleting(store), Codes(PartyId(party.party), CodeStore(opened))
+            assert await Retention(site, store, codes, days=30, jobs=10_000).clean() == 500
+            assert await Retention(site, store, codes, days=30, jobs=200).clean() == 800
             kept = await store.jobs(1000)
             assert len(kept) == 200
             assert kept[0].name == "job 1499"
             assert len(site.forgotten) == 1300
-            assert await Retention(site, store, days=30, jobs=100).clean() == 99, "one is open, and stays"
+            assert await Retention(site, store, codes, days=30, jobs=100).clean() == 99, "one is open, and stays"
         finally:
             await opened.close()
 

@@ -31,6 +31,11 @@ NOT_FOR_HTTPX = (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError)
 """What a client refuses to send."""
 
 
+@schemathesis.serializer("application/zip")
+def _archive(_context: schemathesis.SerializationContext, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+
+
 @pytest.fixture(scope="module")
 def fuzzed() -> Iterator[FlowThread]:
     with FlowThread() as running:

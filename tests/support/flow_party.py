@@ -174,11 +174,11 @@ class ScriptedWorker:
 
     async def until_running(self, count: int = 1) -> None:
         async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(lambda: len(self.running) >= count), 10)
+            await asyncio.wait_for(self.changed.wait_for(lambda: len(self.running) >= count), 30)
 
     async def until_idle(self) -> None:
         async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(lambda: not self.running), 10)
+            await asyncio.wait_for(self.changed.wait_for(lambda: not self.running), 30)
 
     def _report(self, run: TaskRun, member: Member, state: str, **fields: str) -> None:
         self.states[run, member] = peer_pb2.TaskReport(role=member.role, party=member.party, state=state, **fields)

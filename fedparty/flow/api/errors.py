@@ -69,7 +69,7 @@ def code_of(exc: FedpartyError) -> str:
     """Return the catalogue's code of an error."""
     if isinstance(exc, RpcError):
         return exc.code
-    return "FLOW_DOWN" if isinstance(exc, DatabaseError) else "BAD_REQUEST"
+    return "DATABASE_DOWN" if isinstance(exc, DatabaseError) else "BAD_REQUEST"
 
 
 async def _on_fedparty_error(_request: Request, exc: Exception) -> JSONResponse:

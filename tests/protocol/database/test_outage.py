@@ -43,7 +43,7 @@ async def test_the_database_is_killed_while_a_job_runs_and_comes_back_later(mari
         await host.worker.end("host", "success")
         for method, path, body in (("GET", f"/v1/jobs/{job}", None), ("POST", "/v1/jobs", description())):
             answer = await _ask(guest, method, path, json=body)
-            assert (answer.status_code, answer.json()["code"]) == (503, "FLOW_DOWN")
+            assert (answer.status_code, answer.json()["code"]) == (503, "DATABASE_DOWN")
             assert "the database flow_" in answer.json()["error"]
             assert "Start the database" in answer.json()["hint"]
         status, answer = await guest.readiness()
