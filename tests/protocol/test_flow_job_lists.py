@@ -96,7 +96,7 @@ async def test_a_job_is_kept_until_everybody_was_told() -> None:
         await guest.until(job, "running")
         lab.unreachable.add("9999")
         await guest.call(lambda session: session.stop(job))
-        with pytest.raises(RpcError, match="party (10000, )?9999 was not told yet"):
+        with pytest.raises(RpcError, match=r"party (10000, )?9999 was not told yet"):
             await guest.call(lambda session: _delete_unless_held(session, job))
         lab.unreachable.clear()
         await _until_deleted(guest, job)
