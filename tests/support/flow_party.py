@@ -531,12 +531,17 @@ class FlowParty:
 
     async def until(self, job: str, *states: str, timeout_s: float = 15) -> JobStatus:
         """Return a job once it is in one of the states (default: a final one)."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                now: JobStatus = await self.call(lambda session: session.job(job))
-                if now.state in states or (not states and now.is_final):
-                    return now
-                await self.call(lambda session, now=now: session._show(job, {"wait_s": 1, "known_state": now.state}))
+        now: JobStatus | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    now = await self.call(lambda session: session.job(job))
+                    if now.state in states or (not states and now.is_final):
+                        return now
+                    known = {"wait_s": 1, "known_state": now.state}
+                    await self.call(lambda session, known=known: session._show(job, known))
+        except TimeoutError:
+            raise AssertionError(f"after {timeout_s} s: {now}; started here: {self.worker.starts}") from None
 
     async def until_started(self, job: str, attempt: int, timeout_s: float = 10) -> None:
         """Return once all of this party's roles run in an attempt."""
