@@ -5,14 +5,17 @@ Owns the interface. Does not own any of its implementations: `fedparty.database.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fedparty.errors import DatabaseError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class Backend(Protocol):
 
     def writing(self) -> AbstractAsyncContextManager[object]:
         """Return what a writer holds beside its transaction."""
+        ...
+
+    async def run(self, transaction: Coroutine[Any, Any, Value]) -> Value:
+        """Run a transaction; where its caller is cancelled meanwhile, nothing of it is left open."""
         ...
 
     def insert_if_absent(self, table: sa.Table) -> sa.Insert:

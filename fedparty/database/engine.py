@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeVar
 
@@ -140,17 +141,19 @@ class Database:
         return await retry(attempt)
 
     async def _read_once(self, work: Work[Value]) -> Value:
-        async with asyncio.timeout(self._backend.transaction_s), self._pools.readers.connect() as connection:
-            return await work(connection)
+        return await self._backend.run(self._transaction(self._pools.readers.connect(), work))
 
     async def _write_once(self, work: Work[Value]) -> Value:
-        async with (
-            self._backend.writing(),
-            asyncio.timeout(self._backend.transaction_s),
-            self._pools.writers.begin() as connection,
-        ):
+        async def fenced(connection: AsyncConnection) -> Value:
             if self._fence is not None:
                 await self._fence(connection)
+            return await work(connection)
+
+        async with self._backend.writing():
+            return await self._backend.run(self._transaction(self._pools.writers.begin(), fenced))
+
+    async def _transaction(self, opened: AbstractAsyncContextManager[AsyncConnection], work: Work[Value]) -> Value:
+        async with asyncio.timeout(self._backend.transaction_s), opened as connection:
             return await work(connection)
 
     async def _telling(self, transaction: Callable[[], Awaitable[Value]]) -> Value:

@@ -16,7 +16,7 @@ import math
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from fedparty.crypto.files import read_secret
-from fedparty.database.backend import Pools
+from fedparty.database.backend import Pools, Value
 from fedparty.errors import ConfigurationError, DatabaseError
 
 _POOL_SIZE = 4
@@ -149,6 +149,10 @@ class MysqlBackend:
     def writing(self) -> nullcontext[None]:
         """Return nothing to hold: rows are locked by the server."""
         return nullcontext()
+
+    async def run(self, transaction: Coroutine[Any, Any, Value]) -> Value:
+        """Run a transaction; one that is broken off ends its connection, and the server undoes it."""
+        return await transaction
 
     def insert_if_absent(self, table: sa.Table) -> sa.Insert:
         """Return an insert that leaves rows alone that are there; ``INSERT IGNORE`` would ignore every error."""

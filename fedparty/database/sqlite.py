@@ -11,10 +11,11 @@ would cost more than the job.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from fedparty.database.backend import Pools
+from fedparty.database.backend import Pools, Value
 from fedparty.errors import ConfigurationError, DatabaseError, FedpartyError
+
+logger = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 30
 """How long a transaction waits for another process, which is a migration."""
@@ -84,6 +87,23 @@ class SqliteBackend:
     def writing(self) -> asyncio.Lock:
         """Return the process's write lock: writers queue here, fairly, rather than in SQLite, which polls."""
         return self._write_lock
+
+    async def run(self, transaction: Coroutine[Any, Any, Value]) -> Value:
+        """Run a transaction to its end, also where its caller is cancelled.
+
+        What a driver's thread does cannot be broken off: SQLAlchemy gives such a connection up, and whatever it had
+        begun would go on to hold the lock.
+        """
+        running = asyncio.create_task(transaction)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            while not running.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
+            if (exc := running.exception()) is not None:
+                logger.debug("the transaction of a caller that was cancelled has failed: %s", exc)
+            raise
 
     def insert_if_absent(self, table: sa.Table) -> sa.Insert:
         """Return an insert that leaves rows alone that are there."""

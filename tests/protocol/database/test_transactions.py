@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,15 +33,37 @@ async def test_what_raises_is_undone(opened: Database) -> None:
     assert await count(opened) == 0
 
 
-async def test_what_is_cancelled_is_undone_and_the_next_writes(opened: Database) -> None:
+async def test_what_is_cancelled_is_whole_or_undone_and_the_next_writes(opened: Database) -> None:
     await create(opened)
-    entered = asyncio.Event()
-    task = asyncio.create_task(opened.write(lambda connection: _hold(connection, 1, entered, asyncio.Event())))
+    entered, let_go = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(opened.write(lambda connection: _hold(connection, 1, entered, let_go)))
     await entered.wait()
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await insert(opened, 2)
-    assert await count(opened) == 1
+    let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await count(opened) in (0, 1)
+    async with asyncio.timeout(5):
+        await insert(opened, 2)
+
+
+async def test_callers_that_go_at_any_moment_leave_no_lock(opened: Database) -> None:
+    async def work(connection: AsyncConnection, x: int) -> None:
+        await connection.execute(sa.text("INSERT INTO t VALUES (:x)"), {"x": x})
+        await connection.execute(sa.text("SELECT count(*) FROM t"))
+
+    await create(opened)
+    order = random.Random(1)
+    for turn in range(200):
+        writers = [asyncio.create_task(opened.write(partial(work, x=3 * turn + each))) for each in range(3)]
+        await asyncio.sleep(order.uniform(0, 0.004))
+        for _ in range(order.randint(1, 2)):  # the second time meets what the first one is cleaning up
+            for writer in writers:
+                writer.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*writers, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await insert(opened, -1 - turn)
 
 
 async def test_writers_get_their_turn_and_readers_do_not_wait(opened: Database) -> None:
