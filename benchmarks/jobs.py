@@ -37,7 +37,7 @@ def store_many(home: Path) -> None:
     with sqlite3.connect(home / url.removeprefix("sqlite+aiosqlite:///")) as database:
         columns = [row[1] for row in database.execute("PRAGMA table_info(jobs)")]
         newest = database.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY created_at DESC LIMIT 1").fetchone()
-        row = dict(zip(columns, newest, strict=True))
+        row = dict(zip(columns, newest, strict=True)) | {"submission": None}  # the key of one request, so of one job
         rows = [
             row | {"id": f"{row['initiator']}-{number:026d}", "created_at": row["created_at"] - number}
             for number in range(1, STORED + 1)
